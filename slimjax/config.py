@@ -1,0 +1,310 @@
+"""The fields of a configuration: their defaults, meaning, and what is allowed.
+
+A config file sets those fields that its recipe decides; `complete` adds the rest, and
+`check` refuses a bad value before anything is compiled.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from slimjax.models import MODELS, model_fields
+from slimjax.norm import NORM_MODES
+from slimjax.train.optimizer import OPTIMIZERS
+from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
+from slimjax.width import widest_first
+
+DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
+LIGHTING = ('none', 'published', 'intended')
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a configuration.
+
+    Attributes:
+        default: its value where a config does not set it; its type is the field's.
+        meaning: one line for people.
+        allowed: what a value must be, in words.
+        is_allowed: whether a value of the right type is.
+    """
+
+    default: Any
+    meaning: str
+    allowed: str = ''
+    is_allowed: Callable[[Any], bool] = lambda value: True
+
+
+def _one_of(default, meaning, names) -> Field:
+    return Field(default, meaning, f'one of {", ".join(names)}', names.__contains__)
+
+
+def _positive(default, meaning) -> Field:
+    return Field(default, meaning, 'above 0', lambda value: value > 0)
+
+
+def _not_negative(default, meaning) -> Field:
+    return Field(default, meaning, '0 or more', lambda value: value >= 0)
+
+
+def _fraction(default, meaning) -> Field:
+    return Field(default, meaning, 'in [0, 1)', lambda value: 0 <= value < 1)
+
+
+def _numbers(default, meaning, size=None, positive=True) -> Field:
+    count = 'numbers' if size is None else f'{size} numbers'
+
+    def is_allowed(values):
+        return (size is None or len(values) == size) and all(
+            isinstance(v, (int, float)) and (v > 0 or not positive) for v in values
+        )
+
+    return Field(default, meaning, f'a tuple of {count}', is_allowed)
+
+
+def _duration(name: str, meaning: str, unit: str, value: float) -> dict[str, Field]:
+    fields = {}
+    for each in UNITS:
+        default = 0.0 if each == 'epochs' else 0
+        if each == unit:
+            default = type(default)(value)
+        fields[f'{name}_{each}'] = _not_negative(default, f'{meaning}, in {each}')
+    return fields
+
+
+FIELDS: dict[str, Field] = {
+    # What is trained.
+    'model': _one_of('resnet50', 'architecture', tuple(MODELS)),
+    'model_fields': Field({}, 'further fields of the model, such as small_images'),
+    'widths': _numbers((0.25, 0.5, 0.75, 1.0), 'widths trained together'),
+    'norm': _one_of('private', 'what the BatchNorms of the widths share', NORM_MODES),
+    'norm_batch': Field(
+        'device',
+        "examples normalised together: 'device', 'global' or a number",
+        "'device', 'global' or a number above 0",
+        lambda v: v in ('device', 'global') or (type(v) is int and v > 0),
+    ),
+    'dtype': _one_of('float32', 'type of the computation', DTYPES),
+    'param_dtype': _one_of('float32', 'type of the parameters', DTYPES),
+    # Data.
+    'dataset': Field('digits', "'digits', 'folder', 'synthetic' or a TFDS name"),
+    'data_dir': Field('', "folder of the data; '' for TFDS's own"),
+    'num_classes': _positive(10, 'number of classes'),
+    'image_size': _positive(224, 'side of the images in pixels'),
+    'image_channels': Field(3, '3 or 1 (grey)', '1 or 3', (1, 3).__contains__),
+    'mean': _numbers((0.485, 0.456, 0.406), 'subtracted, of pixels in 0..1', None, False),
+    'std': _numbers((0.229, 0.224, 0.225), 'divided by, of pixels in 0..1'),
+    'crop_scale': _numbers((0.08, 1.0), 'area of a random crop; () crops none', None),
+    'crop_ratio': _numbers((3 / 4, 4 / 3), 'aspect ratio of a random crop', 2),
+    'pad': _not_negative(0, 'pixels of padding before a random crop of image_size'),
+    'flip': Field(True, 'flip half of the images'),
+    'jitter': _fraction(0.0, 'strength of the colour jitter; 0 for none'),
+    'lighting': _one_of('none', 'PCA lighting noise', LIGHTING),
+    'eval_resize': _positive(256, 'shorter side before the centre crop, in pixels'),
+    'exif_rotation': Field(True, 'turn images as their EXIF tag says'),
+    'num_workers': Field(
+        0, 'reader processes; 0 reads in threads', '0 or more', lambda v: v >= 0
+    ),
+    'num_threads': _not_negative(0, 'reader threads a process; 0 for one a core'),
+    'bad_image_limit': _not_negative(50, 'unreadable images before a run stops'),
+    # Optimisation.
+    'seed': _not_negative(0, 'of weights, order and augmentation'),
+    'batch_size': _positive(256, 'examples a step, of all devices together'),
+    'accumulate_steps': _positive(1, 'parts in which a batch is computed'),
+    'optimizer': _one_of('sgd', 'optimiser', OPTIMIZERS),
+    'learning_rate': _positive(0.1, 'peak learning rate'),
+    'momentum': _fraction(0.9, 'of SGD and LARS'),
+    'nesterov': Field(True, 'Nesterov momentum'),
+    'adam_betas': _numbers((0.9, 0.999), 'of AdamW', 2),
+    'weight_decay': _not_negative(1e-4, 'of kernels that are not depthwise'),
+    'clip_norm': _not_negative(0.0, "bound of the gradient's norm; 0 for none"),
+    'schedule': _one_of('multistep', 'learning-rate schedule', SCHEDULES),
+    'decay_factor': _positive(0.1, 'of multistep and exponential schedules'),
+    'label_smoothing': _fraction(0.0, 'probability given to the wrong classes'),
+    'distill': Field(False, 'the widest teaches the others in place'),
+    'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
+    'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
+    'ema_decay': _fraction(0.0, 'of the moving averages of weights; 0 for none'),
+    'calibration_examples': _positive(1024, 'for the statistics of averaged weights'),
+    'init_from': Field('', 'checkpoint to start from, for fine-tuning'),
+    # Durations: state each in one unit.
+    **_duration('train', 'length of the schedule', 'epochs', 100),
+    **_duration('warmup', 'rise of the learning rate', 'epochs', 0),
+    **_duration('eval', 'between evaluations', 'epochs', 1),
+    **_duration('checkpoint', 'between checkpoints', 'epochs', 1),
+    **_duration('log', 'between log lines', 'steps', 100),
+    **{
+        f'milestone_{unit}': _numbers((), f'multistep decay, in {unit}')
+        for unit in UNITS
+    },
+    'num_train_steps': _not_negative(0, 'stop after so many steps; 0 for all'),
+    # Evaluation and logging.
+    'eval_batch_size': _positive(256, 'examples a step of the evaluation'),
+    'best_metric': Field(
+        'top1', "picks the best checkpoint: 'top1' is the mean over widths"
+    ),
+    'tensorboard': Field(False, 'write TensorBoard event files too'),
+}
+
+# A resumed run may change these: they do not touch what is computed.
+FREE_FIELDS = frozenset(
+    [
+        'data_dir',
+        'num_workers',
+        'num_threads',
+        'bad_image_limit',
+        'num_train_steps',
+        'tensorboard',
+        'init_from',
+        *(f'checkpoint_{unit}' for unit in UNITS),
+    ]
+)
+
+
+def complete(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns `config` with the default of every field that it does not set.
+
+    A duration that the config states in one unit loses its default in another.
+
+    Raises:
+        ValueError: a field that does not exist; the message names the nearest.
+
+    Example:
+        >>> complete({'train_steps': 10}).train_epochs
+        0.0
+    """
+    full = ml_collections.ConfigDict()
+    for name in config:
+        if name not in FIELDS:
+            raise ValueError(unknown_field(name))
+    for name, field in FIELDS.items():
+        default = field.default
+        stem, _, unit = name.rpartition('_')
+        if unit in UNITS and any(f'{stem}_{other}' in config for other in UNITS):
+            default = type(default)()
+        value = config.get(name, default)
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if isinstance(default, dict):
+            value = ml_collections.ConfigDict(dict(value))
+        if name == 'norm_batch':
+            # 'device' or 40: the command line must not hold it to one type.
+            full.norm_batch = ml_collections.config_dict.placeholder(object)
+        full[name] = value
+    return full
+
+
+def unknown_field(name: str) -> str:
+    """Returns the message about a field that does not exist.
+
+    Example:
+        >>> unknown_field('learning_rat')
+        "config.learning_rat: there is no such field; did you mean 'learning_rate'?"
+    """
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    hint = f'; did you mean {near[0]!r}?' if near else ''
+    return f'config.{name}: there is no such field{hint}'
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks a complete config, each field by itself and all together.
+
+    Raises:
+        ValueError: says which field, its value and what is allowed.
+
+    Example:
+        >>> check(complete({'model': 'resnet14', 'momentum': 0.5}))
+    """
+    for name, field in FIELDS.items():
+        _check_field(name, config[name], field)
+    try:
+        widest_first(config.widths)
+        for name in ('train', 'warmup', 'eval', 'checkpoint', 'log'):
+            given_unit(config, name)
+        given_unit(config, 'milestone', empty=())
+    except ValueError as error:
+        raise ValueError(f'config: {error}') from None
+    _check_together(config)
+
+
+def _check_field(name: str, value: Any, field: Field) -> None:
+    kind = type(field.default)
+    if isinstance(value, list):
+        raise ValueError(f'config.{name}={value}: use a tuple, not a list')
+    fits = isinstance(value, kind) or name == 'norm_batch'
+    if kind in (int, float):
+        fits = type(value) in (int, float) if kind is float else type(value) is int
+        if fits and not math.isfinite(value):
+            raise ValueError(f'config.{name}={value}: a finite number is needed')
+    elif kind is dict:
+        fits = isinstance(value, ml_collections.ConfigDict)
+    if not fits:
+        raise ValueError(
+            f'config.{name}={value!r}: {kind.__name__} expected, as in '
+            f'{field.default!r}'
+        )
+    if not field.is_allowed(value):
+        raise ValueError(f'config.{name}={value!r}: allowed is {field.allowed}')
+
+
+def _check_together(config: ml_collections.ConfigDict) -> None:
+    known = set(model_fields(config.model)) - set(FIELDS) - {'axis_name'}
+    unknown = sorted(set(config.model_fields) - known)
+    if unknown:
+        raise ValueError(
+            f'config.model_fields.{unknown[0]}: {config.model} has no such field; it '
+            f'has {", ".join(sorted(known))}'
+        )
+    for name in ('mean', 'std'):
+        if len(config[name]) != config.image_channels:
+            raise ValueError(
+                f'config.{name}={config[name]} has {len(config[name])} numbers; '
+                f'image_channels={config.image_channels} needs as many'
+            )
+    if config.loss_weights and len(config.loss_weights) != len(config.widths):
+        raise ValueError(
+            f'config.loss_weights={config.loss_weights}: as many numbers are needed '
+            f'as widths={config.widths}'
+        )
+    if config.crop_scale and len(config.crop_scale) != 2:
+        raise ValueError(
+            f'config.crop_scale={config.crop_scale}: two numbers or () is needed'
+        )
+    if config.crop_scale and not config.crop_scale[0] <= config.crop_scale[1] <= 1:
+        raise ValueError(
+            f'config.crop_scale={config.crop_scale}: two rising numbers up to 1'
+        )
+    if config.crop_scale and config.pad:
+        raise ValueError(
+            f'config.pad={config.pad}: pad and crop_scale={config.crop_scale} exclude '
+            'each other; set crop_scale=() or pad=0'
+        )
+    if config.schedule == 'multistep' and not any(
+        config[f'milestone_{unit}'] for unit in UNITS
+    ):
+        raise ValueError(
+            "config.schedule='multistep' needs milestone_epochs, milestone_steps or "
+            'milestone_examples'
+        )
+    if config.image_channels == 1 and (config.jitter or config.lighting != 'none'):
+        raise ValueError(
+            f'config.jitter={config.jitter}, lighting={config.lighting!r}: grey images '
+            "have no colour; set jitter=0 and lighting='none'"
+        )
+    if config.batch_size % config.accumulate_steps:
+        raise ValueError(
+            f'config.accumulate_steps={config.accumulate_steps} does not divide '
+            f'batch_size={config.batch_size}'
+        )
+    names = ('top1', 'top5', 'loss')
+    metric, _, width = config.best_metric.partition('/')
+    if metric not in names or (width and width not in map(str, map(float, config.widths))):
+        raise ValueError(
+            f'config.best_metric={config.best_metric!r}: allowed are {", ".join(names)} '
+            "(mean over widths), or one width's, such as top1/"
+            f'{float(config.widths[0])}'
+        )

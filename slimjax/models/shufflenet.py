@@ -1,0 +1,180 @@
+"""ShuffleNet v1 with three groups (Zhang et al., 2018), slimmable (Yu et al., 2019).
+
+Each grouped convolution is slimmed group by group: the first channels of every third
+of the input meet the first channels of every third of the output.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier, max_pool
+from slimjax.width import Width, truncate
+
+_GROUPS = 3
+_STEM = 24
+# (channels at width 1.0, number of blocks); each stage halves the side.
+_STAGES = ((240, 4), (480, 8), (960, 4))
+# A block's inner channels are its output's divided by this.
+_COMPRESSION = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Remainder:
+    """Rounds a branch that is concatenated to `beside` channels.
+
+    Example:
+        >>> Remainder(beside=24)(240 - 24, 0.5)
+        108
+    """
+
+    beside: int
+
+    def __call__(self, channels: int, multiplier: float) -> int:
+        whole = truncate(channels + self.beside, multiplier)
+        return whole - truncate(self.beside, multiplier)
+
+
+class ShuffleNet(SlimmableClassifier):
+    """S-ShuffleNet: grouped 1x1 convolutions with a channel shuffle between.
+
+    Channels are `int(c * width)`. As published, the stem's max-pool is not padded, the
+    average pool counts its padding, the residual stands before the pooled shortcut and
+    no ReLU follows the depthwise convolution. `features=True` returns the maps of
+    `stage1` to `stage3`, whose sides are about 1/8, 1/16 and 1/32 of the image's.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> model, images = ShuffleNet(num_classes=10), jnp.ones((1, 32, 32, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> model.apply(variables, images, width=0.5).shape
+        (1, 10)
+    """
+
+    widths: Sequence[Width] = (0.5, 1.0, 2.0)
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, 'batch height width channels'],
+        *,
+        width: Width | None = None,
+        train: bool = False,
+        features: bool = False,
+    ) -> Array | dict[str, Array]:
+        maps, width = self.start(images, width)
+        conv_norm = self.conv_norm(truncate, nn.relu)
+        run = {'width': width, 'train': train}
+        stem = [
+            conv_norm(
+                _STEM // _GROUPS,
+                3,
+                strides=1 if self.small_images else 2,
+                name=f'stem{group}',
+            )(maps, **run)
+            for group in range(_GROUPS)
+        ]
+        maps = _concatenate(stem)
+        if not self.small_images:
+            maps = Maps(max_pool(maps.values, padding=0), maps.counts)
+        stages, inputs = {}, _STEM
+        for stage, (channels, blocks) in enumerate(_STAGES, start=1):
+            for index in range(blocks):
+                name = f'stage{stage}_block{index + 1}'
+                if index == 0:
+                    block = DownBlock(
+                        inputs, channels, stage > 1, conv_norm, name=name
+                    )
+                else:
+                    block = ShuffleBlock(channels, conv_norm, name=name)
+                maps = block(maps, **run)
+            inputs = channels
+            stages[f'stage{stage}'] = maps.values
+        return stages if features else self.head(maps, width)
+
+
+class ShuffleBlock(nn.Module):
+    """Squeezes in groups, shuffles, convolves depthwise, expands in groups, adds."""
+
+    channels: int
+    conv_norm: partial[ConvNorm]
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
+        run = {'width': width, 'train': train}
+        hidden = self.conv_norm(
+            self.channels // _COMPRESSION, 1, groups=_GROUPS, name='squeeze'
+        )(maps, **run)
+        hidden = Maps(_shuffle(hidden.values), hidden.counts)
+        depthwise = self.conv_norm(None, 3, activation=None, name='depthwise')
+        hidden = depthwise(hidden, **run)
+        expand = self.conv_norm(
+            self.channels, 1, groups=_GROUPS, activation=None, name='expand'
+        )
+        hidden = expand(hidden, **run)
+        return Maps(nn.relu(maps.values + hidden.values), hidden.counts)
+
+
+class DownBlock(nn.Module):
+    """Halves the side; the pooled input is concatenated behind the residual."""
+
+    inputs: int
+    channels: int
+    grouped_squeeze: bool
+    conv_norm: partial[ConvNorm]
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
+        run = {'width': width, 'train': train}
+        squeezed = self.channels // _COMPRESSION
+        if self.grouped_squeeze:
+            squeeze = self.conv_norm(squeezed, 1, groups=_GROUPS, name='squeeze')
+            hidden = squeeze(maps, **run)
+        else:
+            # So few channels come from the stem that each group sees all of them.
+            hidden = _concatenate(
+                [
+                    self.conv_norm(squeezed // _GROUPS, 1, name=f'squeeze{group}')(
+                        maps, **run
+                    )
+                    for group in range(_GROUPS)
+                ]
+            )
+        hidden = Maps(_shuffle(hidden.values), hidden.counts)
+        depthwise = self.conv_norm(
+            None, 3, strides=2, activation=None, name='depthwise'
+        )
+        hidden = depthwise(hidden, **run)
+        expand = self.conv_norm(
+            self.channels - self.inputs,
+            1,
+            groups=_GROUPS,
+            activation=None,
+            rounding=Remainder(self.inputs),
+            name='expand',
+        )
+        hidden = expand(hidden, **run)
+        pooled = nn.avg_pool(
+            maps.values, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True
+        )
+        residual = Maps(nn.relu(hidden.values), hidden.counts)
+        return _concatenate([residual, Maps(pooled, maps.counts)])
+
+
+def _concatenate(parts: Sequence[Maps]) -> Maps:
+    values = jnp.concatenate([part.values for part in parts], axis=-1)
+    counts = tuple(
+        sum(each) for each in zip(*(part.counts for part in parts), strict=True)
+    )
+    return Maps(values, counts)
+
+
+def _shuffle(values: Array) -> Array:
+    """Deals the channels of the groups out one by one."""
+    shape = values.shape
+    parts = values.reshape(*shape[:-1], _GROUPS, shape[-1] // _GROUPS)
+    return parts.swapaxes(-1, -2).reshape(shape)

@@ -1,0 +1,307 @@
+"""BatchNorm that keeps its own variables for each width (paper, section 3.3).
+
+The channels of a narrow network see fewer inputs, so their means and variances are
+not those of the wide one; with shared statistics a slimmable network trains well and
+collapses when it is evaluated. Each width therefore keeps its own BatchNorm.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from slimjax.layers import layer_path
+from slimjax.width import (
+    ChannelTable,
+    Rounding,
+    Width,
+    canonical,
+    resolve,
+    truncate,
+    widest,
+    width_name,
+)
+
+NormMode = Literal['private', 'shared_affine', 'shared']
+NORM_MODES = ('private', 'shared_affine', 'shared')
+SHARED_STATS = 'batch_stats'
+
+NormBatch = int | Literal['device', 'global']
+
+
+def stats_collection(width: Width) -> str:
+    """Returns the collection that holds the BatchNorm statistics of `width`.
+
+    Example:
+        >>> stats_collection(0.25)
+        'batch_stats_0.25'
+    """
+    return f'{SHARED_STATS}_{width_name(width)}'
+
+
+class SwitchableBatchNorm(nn.Module):
+    """BatchNorm over all axes but the last, with variables of its own per width.
+
+    Statistics of width 0.25 are the variables `mean` and `var` in the collection
+    `batch_stats_0.25`; its scale and bias stand in `params` under `'0.25'`. A pass
+    with `train=True` normalises by the batch and needs that one collection mutable.
+    The arithmetic is PyTorch's: the running variance is the unbiased one.
+
+    Attributes:
+        widths: the widths that get variables; `init` creates all of them.
+        channels: maps each width to its number of channels. None derives them from
+            the widest by `rounding`, which only the widest can do in `init`.
+        mode: `'private'` (ICLR 2019): statistics, scale and bias per width.
+            `'shared_affine'` (US-Nets): statistics per width, scale and bias shared.
+            `'shared'`: all shared, in `batch_stats`; the ablation that collapses.
+        momentum: share of the old running statistics that is kept.
+        epsilon: added to the variance.
+        norm_batch: examples that are normalised together: `'device'`, those of each
+            device; `'global'`, those of all devices; or a number of examples, within
+            a device or across neighbouring ones. The running statistics take the
+            mean over the groups.
+        axis_name: the mapped axis of devices; needed where a group spans devices.
+            Statistics that differ between devices are the training step's to average.
+        groups: parts of the channels that are slimmed each by itself, as behind a
+            grouped convolution; matters only to shared variables.
+        rounding: as in `SlimConv`; used where `channels` is None.
+        dtype: type of the result; None takes the input's.
+        param_dtype: type of the parameters; statistics are computed and kept in
+            float32, or in `param_dtype` where that is wider.
+        scale_init: initialiser of the scale.
+
+    Raises:
+        ValueError: a width that is not in `widths`, an input of another number of
+            channels than the width has, a batch that `norm_batch` does not divide, or
+            a collection that is not mutable.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> layer, images = SwitchableBatchNorm((0.5, 1.0)), jnp.ones((2, 4, 4, 8))
+        >>> variables = layer.init(jax.random.key(0), images)
+        >>> variables['batch_stats_0.5']['mean'].shape
+        (4,)
+        >>> narrow, changed = layer.apply(variables, images[..., :4], width=0.5,
+        ...                               train=True, mutable=['batch_stats_0.5'])
+    """
+
+    widths: Sequence[Width] = (1.0,)
+    channels: Mapping[Width, int] | None = None
+    mode: NormMode = 'private'
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    norm_batch: NormBatch = 'device'
+    axis_name: str | None = None
+    groups: int = 1
+    rounding: Rounding = truncate
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    scale_init: Callable[..., Array] = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, 'batch *space channels'],
+        *,
+        width: Width | None = None,
+        train: bool = False,
+    ) -> Float[Array, 'batch *space channels']:
+        if self.mode not in NORM_MODES:
+            raise ValueError(f'norm={self.mode!r}; allowed: {", ".join(NORM_MODES)}')
+        width = resolve(width, self.widths)
+        count = inputs.shape[-1]
+        counts = {width: count}
+        if self.is_initializing():
+            counts = self._counts(count, width)
+        scale, bias = self._affine(counts)[width]
+        mean, var = self._running(counts)[width]
+        self._check_channels(width, count, scale, mean.value)
+
+        statistics_dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+        values = inputs.astype(statistics_dtype)
+        if train:
+            axis_name = None if self.is_initializing() else self.axis_name
+            moments = _group_moments(values, self.norm_batch, axis_name)
+            if not self.is_initializing():
+                self._update(width, mean, var, moments)
+            batch_mean, batch_var = moments.mean, moments.var
+        else:
+            batch_mean = self._prefix(mean.value, count)[None]
+            batch_var = self._prefix(var.value, count)[None]
+        scale, bias = (
+            self._prefix(leaf, count).astype(statistics_dtype) for leaf in (scale, bias)
+        )
+        outputs = _normalize(
+            values, batch_mean, batch_var, scale, bias, epsilon=self.epsilon
+        )
+        return outputs.astype(self.dtype or inputs.dtype)
+
+    def _counts(self, inputs: int, width: Width) -> dict[Width, int]:
+        """The channels of every width."""
+        if self.channels is not None:
+            counts = {canonical(key): int(n) for key, n in self.channels.items()}
+            missing = [w for w in self.widths if canonical(w) not in counts]
+            if missing:
+                raise ValueError(
+                    f'{layer_path(self)}: channels= lacks the width '
+                    + ', '.join(map(width_name, missing))
+                )
+            return {canonical(w): counts[canonical(w)] for w in self.widths}
+        most = widest(self.widths)
+        if isinstance(most, ChannelTable):
+            raise ValueError(f'{layer_path(self)}: channel tables need channels= stated')
+        if width != most:
+            raise ValueError(
+                f'{layer_path(self)} derives the channels of its widths from the widest: '
+                f'initialise at width {width_name(most)}, or state channels='
+            )
+        return {
+            canonical(w): self.rounding(inputs, canonical(w) / most)
+            for w in self.widths
+        }
+
+    def _affine(self, counts: dict[Width, int]) -> dict[Width, tuple[Array, Array]]:
+        """Scale and bias for each width in `counts`."""
+
+        def init(rng, size):
+            return {
+                'scale': self.scale_init(rng, (size,), self.param_dtype),
+                'bias': jnp.zeros((size,), self.param_dtype),
+            }
+
+        if self.mode == 'private':
+            affine = {
+                width: self.param(width_name(width), init, count)
+                for width, count in counts.items()
+            }
+        else:
+            size = max(counts.values())
+            if self.has_variable('params', 'affine'):
+                size = self.get_variable('params', 'affine')['scale'].shape[0]
+            affine = dict.fromkeys(counts, self.param('affine', init, size))
+        return {width: (own['scale'], own['bias']) for width, own in affine.items()}
+
+    def _running(self, counts: dict[Width, int]) -> dict[Width, tuple]:
+        """The variables of the running mean and variance for each width."""
+        dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+
+        def variables(collection, size):
+            if self.has_variable(collection, 'mean'):
+                size = self.get_variable(collection, 'mean').shape[0]
+            elif not self.is_initializing():
+                raise ValueError(
+                    f'{layer_path(self)}: the variables have no collection '
+                    f'{collection!r}'
+                )
+            return (
+                self.variable(collection, 'mean', jnp.zeros, (size,), dtype),
+                self.variable(collection, 'var', jnp.ones, (size,), dtype),
+            )
+
+        if self.mode == 'shared':
+            return dict.fromkeys(counts, variables(SHARED_STATS, max(counts.values())))
+        return {
+            width: variables(stats_collection(width), count)
+            for width, count in counts.items()
+        }
+
+    def _check_channels(self, width: Width, count: int, scale: Array, mean: Array):
+        own = scale.shape[0] if self.mode == 'private' else mean.shape[0]
+        fits = count <= own if self.mode == 'shared' else count == own
+        if not fits:
+            raise ValueError(
+                f'{layer_path(self)} has {own} channels at width {width_name(width)}, '
+                f'but its input has {count}'
+            )
+
+    def _prefix(self, leaf: Array, count: int) -> Array:
+        """The part of a variable that `count` active channels use."""
+        parts = leaf.reshape(self.groups, -1)
+        return parts[:, : count // self.groups].reshape(count)
+
+    def _update(self, width: Width, mean, var, moments: '_Moments'):
+        collection = SHARED_STATS if self.mode == 'shared' else stats_collection(width)
+        if not self.is_mutable_collection(collection):
+            raise ValueError(
+                f'{layer_path(self)}: a pass with train=True changes the statistics of '
+                f'width {width_name(width)}; pass mutable=[{collection!r}]'
+            )
+        if moments.count < 2:
+            raise ValueError(
+                f'{layer_path(self)} is to normalise 1 value per channel; a larger image, '
+                'or more examples in norm_batch, is needed'
+            )
+        unbiased = moments.var * (moments.count / (moments.count - 1))
+        for variable, batch in ((mean, moments.mean), (var, unbiased)):
+            old = self._prefix(variable.value, batch.shape[-1])
+            new = self.momentum * old + (1 - self.momentum) * batch.mean(0)
+            variable.value = self._with_prefix(variable.value, new)
+
+    def _with_prefix(self, leaf: Array, new: Array) -> Array:
+        if leaf.shape == new.shape:
+            return new
+        parts, new = leaf.reshape(self.groups, -1), new.reshape(self.groups, -1)
+        return parts.at[:, : new.shape[1]].set(new).reshape(-1)
+
+
+class _Moments(NamedTuple):
+    """Biased moments of the groups that this device has a part in."""
+
+    mean: Array  # [groups, channels]
+    var: Array  # [groups, channels]
+    count: int  # values per channel in one group
+
+
+def _group_moments(values: Array, norm_batch: NormBatch, axis_name: str | None):
+    """Means and variances over groups of `norm_batch` examples, `_Moments`."""
+    batch = values.shape[0]
+    devices = 1 if axis_name is None else lax.axis_size(axis_name)
+    size = {'device': batch, 'global': batch * devices}.get(norm_batch, norm_batch)
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"norm_batch={norm_batch!r}: allowed are 'device', 'global' or a number "
+            'of examples'
+        )
+    whole, part = (batch, size) if size <= batch else (size, batch)
+    if whole % part or (batch * devices) % size:
+        raise ValueError(
+            f'norm_batch={size} does not divide into the {batch} examples of each of '
+            f'{devices} devices; choose a divisor of {batch}, or a multiple of it '
+            f'that divides {batch * devices}'
+        )
+    groups = values.reshape(-1, part, *values.shape[1:])
+    space = tuple(range(1, groups.ndim - 1))
+    mean = groups.mean(space)
+    centred = groups - mean.reshape(-1, *(1 for _ in space), mean.shape[-1])
+    var = jnp.square(centred).mean(space)
+    if size > batch:
+        mean, var = _across_devices(mean[0], var[0], size // batch, axis_name)
+    return _Moments(mean, var, size * values[0, ..., 0].size)
+
+
+def _across_devices(mean: Array, var: Array, neighbours: int, axis_name: str):
+    """The moments of `neighbours` devices together, of equal parts each."""
+    own = lax.axis_index(axis_name) // neighbours
+    parts = lax.all_gather(jnp.stack([mean, var]), axis_name)
+    parts = parts.reshape(-1, neighbours, *parts.shape[1:])
+    means, variances = jnp.moveaxis(
+        lax.dynamic_index_in_dim(parts, own, keepdims=False), 1, 0
+    )
+    mean = means.mean(0)
+    var = (variances + jnp.square(means - mean[None])).mean(0)
+    return mean[None], var[None]
+
+
+def _normalize(values, mean, var, scale, bias, *, epsilon: float) -> Array:
+    """Normalises groups of examples by their `[groups, channels]` moments."""
+    groups = values.reshape(mean.shape[0], -1, *values.shape[1:])
+    broadcast = (mean.shape[0], *(1 for _ in groups.shape[1:-1]), mean.shape[1])
+    factor = lax.rsqrt(var + epsilon) * scale[None]
+    outputs = (groups - mean.reshape(broadcast)) * factor.reshape(broadcast)
+    return (outputs + bias.reshape((1,) * (groups.ndim - 1) + (-1,))).reshape(
+        values.shape
+    )
+

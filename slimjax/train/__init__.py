@@ -1,0 +1,1 @@
+"""Training: the objective over widths, the pmapped step, the loop around it."""

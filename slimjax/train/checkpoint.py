@@ -1,0 +1,277 @@
+"""The one file that knows orbax: saving a run, resuming it, reading its weights.
+
+A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` and
+`training` (the optimiser's state, and the metrics of an unfinished log interval) are
+plain nested dictionaries of arrays, each readable by itself; `meta/meta.json` tells
+config, versions and class names. Newest and best are kept; a new one is written under
+a temporary name, and an old one deleted only when the new one is whole.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from slimjax.train.state import TrainState
+
+FORMAT_VERSION = 1
+# From the version that a migration reads to the next one: meta -> meta.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_SCORE = 'score'
+
+
+class _MetaHandler(ocp.handlers.JsonHandler):
+    """Writes a dictionary as `meta.json`."""
+
+    def __init__(self):
+        super().__init__('meta.json')
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What was read from one.
+
+    Attributes:
+        meta: contents of `meta.json`.
+        params: parameters of all widths, as numpy arrays.
+        stats: all other collections.
+    """
+
+    meta: dict[str, Any]
+    params: Any
+    stats: Any
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `<workdir>/checkpoints`.
+
+    Args:
+        directory: where they stand; made on the first save.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Checkpoints(folder) as checkpoints:
+        ...         checkpoints.newest is None
+        True
+    """
+
+    def __init__(self, directory: str | pathlib.Path):
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            pathlib.Path(directory).absolute(),
+            context=_context(),
+            # Saves when told to; the default skips while one is under way.
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
+                1
+            ),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(1),
+                    policies.BestN(
+                        get_metric_fn=lambda metrics: metrics[_SCORE],
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._checkpointer.close()
+
+    @property
+    def newest(self) -> int | None:
+        """The newest checkpoint's step, or None."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    @property
+    def best(self) -> int | None:
+        """The step of the checkpoint with the highest score, or None.
+
+        Of equals, the earliest.
+        """
+        scored = [
+            (checkpoint.metrics[_SCORE], -checkpoint.step)
+            for checkpoint in self._checkpointer.checkpoints
+            if checkpoint.metrics
+        ]
+        return -max(scored)[1] if scored else None
+
+    def save(
+        self, state: TrainState, meta: Mapping[str, Any], score: float | None = None
+    ) -> None:
+        """Saves a state in the background; all processes must call it.
+
+        Args:
+            state: may be donated as soon as this returns.
+            meta: JSON-able facts; `format_version` and `step` are added.
+            score: the higher, the better; None for a state that was not evaluated.
+        """
+        state = flax.serialization.to_state_dict(_on_host(state))
+        step = int(state.pop('step'))
+        parts = {
+            'params': state.pop('params'),
+            'stats': state.pop('stats'),
+            'average': state.pop('average'),
+            'training': state,
+            'meta': {'format_version': FORMAT_VERSION, 'step': step, **meta},
+        }
+        if parts['average'] is None:
+            del parts['average']
+        self._checkpointer.save_checkpointables_async(
+            step,
+            parts,
+            force=True,
+            metrics=None if score is None else {_SCORE: score},
+        )
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on the disk."""
+        self._checkpointer.wait()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """Returns `meta.json` of a checkpoint.
+
+        Raises:
+            ValueError: a format that this version of slimjax does not read.
+        """
+        return _current(self._load(step, 'meta')['meta'])
+
+    def load(self, step: int, *, average: bool = False) -> Checkpoint:
+        """Returns the weights of a checkpoint, or their moving averages.
+
+        Raises:
+            ValueError: a format that this version of slimjax does not read, or
+                averages that the run did not keep.
+        """
+        meta = self.meta(step)
+        if not average:
+            parts = self._load(step, 'params', 'stats')
+        else:
+            known = self._checkpointer.checkpointables_metadata(step).metadata
+            if 'average' not in known:
+                raise ValueError(f'the checkpoint of step {step} has no averages')
+            parts = self._load(step, 'average')['average']
+        return Checkpoint(meta, parts['params'], parts['stats'])
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Returns the whole state of a checkpoint, as numpy arrays.
+
+        Args:
+            step: which checkpoint.
+            like: a state of the same structure and shapes, such as one made anew.
+
+        Raises:
+            ValueError: the checkpoint's structure or shapes are not those of `like`.
+        """
+        self.meta(step)
+        names = ['params', 'stats', 'training']
+        if like.average is not None:
+            names.append('average')
+        parts = self._load(step, *names)
+        tree = {
+            'step': np.array(step, np.int32),
+            'average': None,
+            **parts.pop('training'),
+            **parts,
+        }
+        try:
+            state = flax.serialization.from_state_dict(like, tree)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f'the checkpoint of step {step} is of another network: {error}'
+            ) from None
+        check_shapes(like, state, f'the checkpoint of step {step}')
+        return state
+
+    def _load(self, step: int, *names: str) -> dict[str, Any]:
+        return self._checkpointer.load_checkpointables(step, dict.fromkeys(names))
+
+
+def load_variables(path: str | pathlib.Path) -> Checkpoint:
+    """Returns the weights of a run: those of its best checkpoint, or else the newest.
+
+    The moving averages are returned where the run kept them, as they were scored.
+
+    Args:
+        path: a workdir, or its folder `checkpoints`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    path = pathlib.Path(path)
+    directory = path / 'checkpoints' if (path / 'checkpoints').is_dir() else path
+    if not directory.is_dir():
+        raise FileNotFoundError(f'{path} holds no checkpoint')
+    with Checkpoints(directory) as checkpoints:
+        step = checkpoints.best
+        if step is None:
+            step = checkpoints.newest
+        if step is None:
+            raise FileNotFoundError(f'{path} holds no checkpoint')
+        averaged = checkpoints.meta(step).get('averaged', False)
+        return checkpoints.load(step, average=averaged)
+
+
+def check_shapes(expected: Any, found: Any, what: str) -> None:
+    """Checks that two trees have leaves of the same shapes and types.
+
+    Raises:
+        ValueError: names the first leaf that differs.
+
+    Example:
+        >>> check_shapes({'a': np.ones(2)}, {'a': np.zeros(2)}, 'the checkpoint')
+    """
+
+    def check(path, leaf, other):
+        if leaf.shape != other.shape or leaf.dtype != other.dtype:
+            raise ValueError(
+                f'{what} has {other.dtype}{list(other.shape)} at '
+                f'{jax.tree_util.keystr(path, simple=True, separator="/")}, where '
+                f'{leaf.dtype}{list(leaf.shape)} is needed'
+            )
+
+    jax.tree_util.tree_map_with_path(check, expected, found)
+
+
+def _on_host(tree: Any) -> Any:
+    """Copies a replicated tree to numpy, which also frees its buffers for donation."""
+
+    def copy(leaf):
+        shard = leaf.addressable_shards[0].data if isinstance(leaf, jax.Array) else leaf
+        return np.array(shard)
+
+    return jax.tree.map(copy, tree)
+
+
+def _current(meta: dict[str, Any]) -> dict[str, Any]:
+    """Brings `meta` of an older format up to date."""
+    version = meta.get('format_version')
+    while version in MIGRATIONS:
+        meta = MIGRATIONS[version](meta)
+        version = meta['format_version']
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f'the checkpoint has format_version={version!r}; this slimjax reads '
+            f'{sorted([*MIGRATIONS, FORMAT_VERSION])}: use the version that wrote it'
+        )
+    return meta
+
+
+def _context() -> ocp.Context:
+    registry = ocp.handlers.local_registry()
+    registry.add(_MetaHandler, checkpointable_name='meta')
+    context = ocp.Context()
+    context.checkpointables.registry = registry
+    return context

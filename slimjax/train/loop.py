@@ -1,0 +1,265 @@
+"""The training loop: evaluate, save, only then advance."""
+
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from slimjax.evaluate import Results
+from slimjax.train import report
+from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
+from slimjax.train.parallel import prefetched, replicated
+from slimjax.train.run import Run, prepare
+from slimjax.train.state import Average, TrainState, zero_sums
+from slimjax.width import width_name
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss was NaN or infinite; the message names the step and the width."""
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    overridden: tuple[str, ...] = (),
+    writer: Writer | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> Results | None:
+    """Trains a slimmable network, or goes on where an interrupted run stopped.
+
+    Args:
+        config: a complete config, see `slimjax.config`.
+        workdir: holds `checkpoints/` and `metrics.jsonl`; made if missing.
+        overridden: fields that the command line changed, marked in what is printed.
+        writer: gets all scalars too, such as a clu `MetricWriter`.
+        should_stop: asked after each step; True saves the state and returns.
+        say: prints a line for a person.
+
+    Returns:
+        Test results of the best checkpoint by width, or None if the run was stopped.
+
+    Raises:
+        ValueError: a config that cannot run, before anything is compiled, or a workdir
+            that holds another run.
+        NonFiniteLossError: the training diverged.
+    """
+    run = prepare(config, overridden=overridden, say=say)
+    workdir = pathlib.Path(workdir)
+    if jax.process_index():
+        say = _silent
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+        state, start = _first_state(run, checkpoints, say)
+        writers = _writers(run.config, workdir, start, writer)
+        finished = _advance(run, state, start, checkpoints, writers, should_stop, say)
+        if not finished:
+            return None
+        return _test(run, checkpoints, workdir, writers, say)
+
+
+def _silent(_: str) -> None:
+    """Prints nothing: one process of many speaks."""
+
+
+def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, int]:
+    """The state to start from: the newest checkpoint's, another run's, or a new one."""
+    state = run.new_state()
+    step = checkpoints.newest
+    if step is not None:
+        run.check_resumable(checkpoints.meta(step))
+        state = checkpoints.restore(step, state)
+        say(f'resuming at step {step} of {run.total_steps}')
+    elif run.config.init_from:
+        state = run.fine_tuned(state, say)
+    return replicated(state), step or 0
+
+
+def _writers(config, workdir: pathlib.Path, start: int, writer) -> list[Writer]:
+    if jax.process_index():
+        return []
+    writers = [JsonLines(workdir / 'metrics.jsonl', start)]
+    if config.tensorboard:
+        writers.append(TensorBoard(workdir / 'tensorboard', start))
+    return writers + ([writer] if writer else [])
+
+
+def _advance(
+    run: Run,
+    state: TrainState,
+    start: int,
+    checkpoints: Checkpoints,
+    writers: list[Writer],
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None],
+) -> bool:
+    """Runs the steps from `start`; returns whether it came to the end."""
+    if start >= run.total_steps:
+        return True
+    compiled_step = run.compiled_train_step(state, say)
+    progress = report.Progress(
+        run.total_steps, run.config.batch_size, run.clock.steps_per_epoch
+    )
+    pending = _Pending(run, writers, progress, say)
+    reader = run.train_reader(start)
+    batches = prefetched(reader)
+    saved = start
+    try:
+        for step in range(start + 1, run.total_steps + 1):
+            before = time.monotonic()
+            batch = next(batches)
+            progress.waited(time.monotonic() - before)
+            if jax.process_count() > 1:
+                batch['stop'] = np.full(jax.local_device_count(), should_stop())
+            state, metrics = compiled_step(state, batch)
+            stop = pending.push(step, metrics)
+            if jax.process_count() == 1:
+                stop = should_stop()
+            last = step == run.total_steps
+            if step % run.log_steps == 0 or last:
+                pending.log(step, state.sums)
+                state = state.replace(sums=replicated(zero_sums(run.metric_names)))
+            evaluated = step % run.eval_steps == 0 or last
+            if evaluated or stop or step % run.checkpoint_steps == 0:
+                pending.flush()
+                score = None
+                if evaluated:
+                    state, score = _validate(run, state, step, writers, say)
+                for each in writers:
+                    each.flush()
+                checkpoints.save(state, run.meta(), score)
+                saved = step
+                progress.skip()
+            if stop and not last:
+                checkpoints.wait()
+                say(f'stopped at step {step}; saved')
+                return False
+    except NonFiniteLossError as error:
+        kept = f'the checkpoint of step {saved} is kept' if saved else 'nothing is saved'
+        raise NonFiniteLossError(f'{error}; {kept}') from None
+    finally:
+        reader.close()
+    checkpoints.wait()
+    return True
+
+
+class _Pending:
+    """Reads the metrics of a step once the next one is under way."""
+
+    def __init__(self, run: Run, writers, progress: report.Progress, say):
+        self._run, self._writers, self._say = run, writers, say
+        self._progress = progress
+        self._metrics, self._sums = None, None
+
+    def push(self, step: int, metrics: Mapping[str, Any]) -> bool:
+        """Takes the metrics of `step`; returns whether to stop, by those before."""
+        stop = self._read()
+        self._metrics = (step, metrics)
+        return stop
+
+    def log(self, step: int, sums: Mapping[str, Any]) -> None:
+        """Takes the sums that the log line of `step` will show."""
+        self._sums = (step, sums)
+
+    def flush(self) -> None:
+        """Waits for all that was taken."""
+        self._read()
+
+    def _read(self) -> bool:
+        stop = False
+        if self._metrics is not None:
+            step, metrics = self._metrics
+            metrics = jax.device_get(metrics)
+            self._metrics = None
+            for name, value in metrics.items():
+                if name.startswith('loss/') and not np.isfinite(value):
+                    raise NonFiniteLossError(
+                        f'step {step}: the loss of width {name[5:]} is {value}'
+                    )
+            stop = bool(metrics.get('stop', False))
+        if self._sums is not None:
+            step, sums = self._sums
+            self._sums = None
+            sums = jax.device_get(sums)
+            scalars = {
+                f'train/{name}': float(value) / float(sums['count'])
+                for name, value in sums.items()
+                if name != 'count'
+            }
+            scalars['train/learning_rate'] = float(self._run.schedule(step - 1))
+            scalars['train/epoch'] = step / self._run.clock.steps_per_epoch
+            for writer in self._writers:
+                writer.write_scalars(step, scalars)
+            self._say(self._progress.line(step, scalars))
+        return stop
+
+
+def _validate(run: Run, state: TrainState, step: int, writers, say):
+    """Evaluates a state; returns it, averages calibrated, and its score."""
+    results = {'eval': run.evaluate(state.params, state.stats, 'validation')}
+    scored = results['eval']
+    if state.average is not None:
+        stats = run.calibrated(state.average.params, state.average.stats)
+        state = state.replace(average=Average(state.average.params, stats))
+        scored = run.evaluate(state.average.params, stats, 'validation')
+        results['ema'] = scored
+    for prefix, result in results.items():
+        for writer in writers:
+            writer.write_scalars(step, flat(prefix, result))
+        say(f'{prefix} at step {step}: {results_line(result)}')
+    return state, run.score(scored)
+
+
+def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
+    """Evaluates the best checkpoint on the test split, once in the life of a run."""
+    checkpoints.wait()
+    step = checkpoints.best
+    average = bool(run.config.ema_decay)
+    best = checkpoints.load(step, average=average)
+    results = run.evaluate(
+        replicated(jax.tree.map(jnp.asarray, best.params)),
+        replicated(jax.tree.map(jnp.asarray, best.stats)),
+        'test',
+    )
+    scalars = flat('test', results)
+    known = [line for line in read_metrics(workdir / 'metrics.jsonl') if 'best' in line]
+    if not known:
+        for writer in writers:
+            writer.write_scalars(run.total_steps, {**scalars, 'best': step})
+            writer.flush()
+    say(f'test with the best checkpoint, of step {step}: {results_line(results)}')
+    return results
+
+
+def flat(prefix: str, results: Results) -> dict[str, float]:
+    """Returns results under the names that metrics files use.
+
+    Example:
+        >>> flat('eval', {'0.5': {'top1': 0.9, 'count': 10}})
+        {'eval/top1/0.5': 0.9}
+    """
+    return {
+        f'{prefix}/{score}/{width}': value
+        for width, scores in results.items()
+        for score, value in scores.items()
+        if score != 'count'
+    }
+
+
+def results_line(results: Results) -> str:
+    """Returns the accuracies of all widths in one line.
+
+    Example:
+        >>> results_line({'0.5': {'top1': 0.9}, '1.0': {'top1': 0.95}})
+        'top-1 0.5: 90.00 %  1.0: 95.00 %'
+    """
+    return 'top-1 ' + '  '.join(
+        f'{width}: {100 * scores["top1"]:.2f} %' for width, scores in results.items()
+    )

@@ -1,0 +1,134 @@
+"""How the widths of a slimmable network combine into one gradient."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from slimjax.width import Width, canonical, widest_first, width_name
+
+
+class Aux(NamedTuple):
+    """What a loss function returns beside its scalar."""
+
+    stats: Any  # all collections, those of its width renewed
+    logits: Array
+
+
+class WidthResult(NamedTuple):
+    """What `sum_over_widths` tells of one width."""
+
+    loss: Array
+    logits: Array
+
+
+LossFn = Callable[..., tuple[Array, Aux]]
+
+
+def sum_over_widths(
+    loss_fn: LossFn,
+    widths: Sequence[Width],
+    *,
+    reduce: Literal['sum', 'mean'] = 'sum',
+    distill: bool = False,
+    weights: Mapping[Width, float] | None = None,
+) -> Callable[..., tuple[Any, Any, dict[Width, WidthResult]]]:
+    """Returns the gradient of the losses of all widths together.
+
+    The widths run one after another, widest first, each forward and backward (paper,
+    Algorithm 1). Control flow keeps the compiler from overlapping them, so that the
+    step needs the memory of the widest alone; and a NaN in one width leaves the
+    losses of the others finite (not the summed gradient).
+
+    Args:
+        loss_fn: `loss_fn(params, stats, batch, *, width, teacher)` that returns a
+            scalar and `Aux(stats, logits)`, where `stats` holds all collections.
+            `teacher` is None for the widest and, with `distill`, its logits without
+            gradient for the others.
+        widths: the widths to sum over. All must have logits of one shape.
+        reduce: `'sum'`, as published, or `'mean'` of the gradients.
+        distill: whether the widest teaches the others in place.
+        weights: factor of each width's loss; 1 where absent.
+
+    Returns:
+        `f(params, stats, batch) -> (gradients, stats, {width: WidthResult})`, which
+        may stand under `jit`, `pmap` and `shard_map` (with `check_vma=False`) and be
+        accumulated. Under a mapped axis, the caller averages all that it returns.
+        The losses are reported unweighted.
+
+    Raises:
+        ValueError: widths that do not go together, or weights of unknown widths.
+
+    Example:
+        >>> def loss_fn(params, stats, batch, *, width, teacher=None):
+        ...     active = int(4 * width)
+        ...     logits = batch[:, :active] @ params[:active]
+        ...     return jnp.square(logits).mean(), Aux(stats, logits)
+        >>> f = sum_over_widths(loss_fn, (0.5, 1.0))
+        >>> gradients, _, aux = f(jnp.ones((4, 1)), {}, jnp.ones((2, 4)))
+        >>> gradients.ravel().tolist(), float(aux[0.5].loss)
+        ([12.0, 12.0, 8.0, 8.0], 4.0)
+    """
+    ordered = widest_first(widths)
+    factors = {canonical(key): value for key, value in (weights or {}).items()}
+    unknown = [width_name(width) for width in factors if width not in ordered]
+    if unknown:
+        raise ValueError(f'weights of widths that are not trained: {unknown}')
+    if reduce not in ('sum', 'mean'):
+        raise ValueError(f"reduce={reduce!r}; allowed are 'sum' and 'mean'")
+    share = 1.0 if reduce == 'sum' else 1.0 / len(ordered)
+
+    def gradients_of(width, params, stats, batch, teacher):
+        factor = share * factors.get(width, 1.0)
+
+        def weighted(params):
+            loss, aux = loss_fn(params, stats, batch, width=width, teacher=teacher)
+            return loss * factor, (aux.stats, WidthResult(loss, aux.logits))
+
+        gradients, (stats, result) = jax.grad(weighted, has_aux=True)(params)
+        return gradients, stats, result
+
+    def combined(params, stats, batch):
+        always = _always(params)
+        total, teacher, results = None, None, {}
+        for width in ordered:
+            run = partial(gradients_of, width)
+            if total is None:
+                total, stats, results[width] = run(params, stats, batch, teacher)
+                if distill:
+                    teacher = jax.lax.stop_gradient(results[width].logits)
+                continue
+
+            def add(total, stats, run=run, teacher=teacher):
+                gradients, stats, result = run(params, stats, batch, teacher)
+                return jax.tree.map(jnp.add, total, gradients), stats, result
+
+            def skip(total, stats, add=add):
+                result = jax.eval_shape(add, total, stats)[2]
+                zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
+                return total, stats, zeros
+
+            total, stats, results[width] = jax.lax.cond(
+                always, add, skip, total, stats
+            )
+        return total, stats, results
+
+    return combined
+
+
+def _always(params: Any) -> Array:
+    """A truth that the compiler cannot know.
+
+    XLA runs independent widths side by side, holding the activations of all, unless
+    each stands in a conditional whose outcome shows only at run time. One bit of the
+    parameters is never 2, whatever they are; a comparison of their values would be
+    false for a NaN.
+    """
+    leaf = jax.tree.leaves(params)[0]
+    value = leaf.reshape(-1)[0]
+    bits = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}
+    whole = jax.lax.bitcast_convert_type(value, bits[value.dtype.itemsize])
+    return (whole & jnp.ones_like(whole)) != 2 * jnp.ones_like(whole)

@@ -1,0 +1,161 @@
+"""What a person reads when a run starts, while it goes on and when it stops."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from slimjax.config import FIELDS
+from slimjax.version import __version__
+
+_PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'grain',
+    'tensorflow-datasets',
+    'numpy',
+)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of all that decides the numbers of a run.
+
+    Example:
+        >>> 'jax' in versions()
+        True
+    """
+    found = {'slimjax': __version__, 'python': platform.python_version()}
+    for name in _PACKAGES:
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def git_commit() -> str:
+    """Returns the commit of slimjax's checkout, or '' outside of one."""
+    here = pathlib.Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ['git', '-C', str(here), 'rev-parse', 'HEAD'],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ''
+    return run.stdout.strip()
+
+
+def config_lines(
+    config: Mapping[str, Any], overridden: Sequence[str] = ()
+) -> list[str]:
+    """Returns a config as lines; what the command line changed is marked by `*`.
+
+    Example:
+        >>> config_lines({'seed': 1, 'pad': 0}, overridden=['seed'])
+        ['* seed = 1', '  pad = 0']
+    """
+    return [
+        f'{"*" if name in overridden else " "} {name} = {_plain(config[name])}'
+        for name in FIELDS
+        if name in config
+    ]
+
+
+def _plain(value: Any) -> str:
+    return repr(value.to_dict() if hasattr(value, 'to_dict') else value)
+
+
+def jsonable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config as JSON keeps it: tuples become lists.
+
+    Example:
+        >>> jsonable({'widths': (0.5, 1.0)})
+        {'widths': [0.5, 1.0]}
+    """
+    plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    return json.loads(json.dumps(plain))
+
+
+def devices_line() -> str:
+    """Returns how many devices of which kind a run has."""
+    devices = jax.devices()
+    return (
+        f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), '
+        f'process {jax.process_index() + 1} of {jax.process_count()}'
+    )
+
+
+class Progress:
+    """Measures a run between two log lines.
+
+    Args:
+        total: steps of the whole run.
+        batch_size: examples a step.
+        steps_per_epoch: may be a fraction.
+    """
+
+    def __init__(self, total: int, batch_size: int, steps_per_epoch: float):
+        self._total, self._batch_size = total, batch_size
+        self._steps_per_epoch = steps_per_epoch
+        self._waited = 0.0
+        self._pause_until_now()
+        self._rate = None
+
+    def _pause_until_now(self):
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Adds time spent waiting for data in a step."""
+        self._steps += 1
+        self._waited += seconds
+
+    def skip(self) -> None:
+        """Leaves out the time since the last line, such as that of an evaluation."""
+        self._pause_until_now()
+
+    def line(self, step: int, scalars: Mapping[str, float]) -> str:
+        """Returns the progress line of `step`, and starts the next interval."""
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        rate = self._steps / seconds
+        if rate:
+            # The first interval compiles: let later ones outweigh it.
+            old = self._rate
+            self._rate = rate if old is None or rate > 4 * old else (old + rate) / 2
+        losses = '  '.join(
+            f'{name.removeprefix("train/loss/")}: {value:.4g}'
+            for name, value in scalars.items()
+            if name.startswith('train/loss/')
+        )
+        left = (self._total - step) / self._rate if self._rate else float('nan')
+        text = (
+            f'epoch {step / self._steps_per_epoch:.2f}  step {step}/{self._total}  '
+            f'loss {losses}  {rate * self._batch_size:.0f} images/s  '
+            f'data {100 * min(self._waited / seconds, 1):.0f} %  ETA {duration(left)}'
+        )
+        self._pause_until_now()
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Returns a time span for people.
+
+    Example:
+        >>> duration(75), duration(3700), duration(90000)
+        ('1:15', '1:01:40', '1d 1:00:00')
+    """
+    if seconds != seconds:
+        return '?'
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    clock = f'{hour}:{minute:02}:{second:02}' if hours else f'{minute}:{second:02}'
+    return f'{days}d {clock}' if days else clock

@@ -1,0 +1,174 @@
+"""One training step: every width on the same batch, one update."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from slimjax.data.augment import augment
+from slimjax.models.common import SlimmableClassifier
+from slimjax.train.losses import correct_in_top, cross_entropy
+from slimjax.train.objective import Aux, sum_over_widths
+from slimjax.train.state import Average, TrainState
+from slimjax.variables import apply_train
+from slimjax.width import Width, widest_first, width_name
+
+Batch = Mapping[str, Array]
+
+
+def metric_names(widths: Sequence[Width]) -> tuple[str, ...]:
+    """Returns the names of the metrics that a step returns.
+
+    Example:
+        >>> metric_names((0.5, 1.0))
+        ('loss/1.0', 'top1/1.0', 'loss/0.5', 'top1/0.5', 'grad_norm')
+    """
+    names = [width_name(width) for width in widest_first(widths)]
+    return (*(f'{m}/{name}' for name in names for m in ('loss', 'top1')), 'grad_norm')
+
+
+def make_train_step(
+    model: SlimmableClassifier,
+    optimizer: optax.GradientTransformation,
+    config: Mapping[str, Any],
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """Returns the training step, a plain function to be mapped over devices.
+
+    Args:
+        model: its `axis_name` is the name of the mapped axis; None for no mapping.
+        optimizer: applied once, to the gradients of all widths together.
+        config: `seed`, `label_smoothing`, `distill`, `reduce`, `loss_weights`,
+            `accumulate_steps`, `ema_decay`, and the device's part of the augmentation:
+            `jitter`, `lighting`, `mean`, `std`.
+
+    Returns:
+        `step(state, batch) -> (state, metrics)` with a device's part of the batch,
+        `image` uint8 `[examples, height, width, channels]` and `label` int
+        `[examples]`. All that it returns is averaged over devices. Besides the
+        `metric_names`, `metrics` holds `stop`, the largest `batch['stop']` of any
+        device where the batch has one.
+    """
+    axis_name = model.axis_name
+    widths = widest_first(model.widths)
+
+    def loss_fn(params, stats, batch, *, width, teacher=None):
+        logits, stats = apply_train(model, params, stats, batch['image'], width=width)
+        loss = cross_entropy(
+            logits, batch['label'], teacher, smoothing=config['label_smoothing']
+        )
+        return loss, Aux(stats, logits)
+
+    gradients_of = sum_over_widths(
+        loss_fn,
+        widths,
+        reduce=config['reduce'],
+        distill=config['distill'],
+        weights=dict(zip(model.widths, config['loss_weights'], strict=True))
+        if config['loss_weights']
+        else None,
+    )
+    gradients_of = accumulated(gradients_of, config['accumulate_steps'])
+
+    def step(state: TrainState, batch: Batch):
+        examples = batch['label'].shape[0]
+        device = lax.axis_index(axis_name) if axis_name else 0
+        inputs = {
+            'image': augment(
+                batch['image'],
+                key=jax.random.fold_in(jax.random.key(config['seed']), state.step),
+                positions=device * examples + jnp.arange(examples),
+                jitter=config['jitter'],
+                lighting=config['lighting'],
+                mean=config['mean'],
+                std=config['std'],
+                dtype=model.dtype,
+            ),
+            'label': batch['label'],
+        }
+        gradients, stats, aux = gradients_of(state.params, state.stats, inputs)
+        metrics = {}
+        for width, result in aux.items():
+            name = width_name(width)
+            metrics[f'loss/{name}'] = result.loss.mean().astype(jnp.float32)
+            right = correct_in_top(result.logits, batch['label'], 1)
+            metrics[f'top1/{name}'] = right.mean()
+        if axis_name:
+            gradients, stats, metrics = lax.pmean(
+                (gradients, stats, metrics), axis_name
+            )
+        metrics['grad_norm'] = optax.global_norm(gradients).astype(jnp.float32)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        sums = {name: state.sums[name] + value for name, value in metrics.items()}
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            opt_state=opt_state,
+            average=_averaged(state, params, stats, config['ema_decay']),
+            sums={**sums, 'count': state.sums['count'] + 1},
+        )
+        if 'stop' in batch:
+            metrics['stop'] = batch['stop']
+            if axis_name:
+                metrics['stop'] = lax.pmax(batch['stop'], axis_name)
+        return new_state, metrics
+
+    return step
+
+
+def accumulated(gradients_of: Callable, steps: int) -> Callable:
+    """Runs `gradients_of` on `steps` parts of the batch and averages the results.
+
+    Every part starts from the same statistics, whose update is linear in the batch's:
+    so the result is that of the whole batch, if a part holds whole groups of
+    `norm_batch` examples.
+
+    Args:
+        gradients_of: what `sum_over_widths` returns.
+        steps: number of parts; 1 returns `gradients_of` itself.
+
+    Example:
+        >>> f = accumulated(lambda p, s, b: (b.mean() * p, s, {1.0: b}), 2)
+        >>> gradients, _, aux = f(jnp.float32(1), {}, jnp.array([1.0, 2.0, 3.0, 6.0]))
+        >>> float(gradients), aux[1.0].tolist()
+        (3.0, [1.0, 2.0, 3.0, 6.0])
+    """
+    if steps == 1:
+        return gradients_of
+
+    def combined(params, stats, batch):
+        parts = jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), batch)
+
+        def body(total, part):
+            gradients, new_stats, aux = gradients_of(params, stats, part)
+            return jax.tree.map(jnp.add, total, (gradients, new_stats)), aux
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(gradients_of, params, stats, first)[:2]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, aux = lax.scan(body, zeros, parts)
+        gradients, new_stats = jax.tree.map(lambda x: x / steps, total)
+        # A loss has no axis of examples, logits have: [steps, ...] -> [examples, ...].
+        aux = jax.tree.map(
+            lambda x: x if x.ndim == 1 else x.reshape(-1, *x.shape[2:]), aux
+        )
+        return gradients, new_stats, aux
+
+    return combined
+
+
+def _averaged(state: TrainState, params, stats, decay: float) -> Average | None:
+    if state.average is None:
+        return None
+    # Early on, the average of few steps must not cling to the initial weights.
+    step = state.step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda old, new: (keep * old + (1 - keep) * new).astype(old.dtype),
+        state.average,
+        Average(params, stats),
+    )

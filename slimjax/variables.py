@@ -1,0 +1,72 @@
+"""Taking apart the variables of a slimmable model and passing them through it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from jax import Array
+
+from slimjax.norm import SHARED_STATS, stats_collection
+from slimjax.width import Width
+
+Stats = Mapping[str, Any]
+
+
+def split_variables(variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns the trained parameters, and all other collections as `stats`.
+
+    Example:
+        >>> params, stats = split_variables({'params': {'a': 1}, 'batch_stats_1.0': {}})
+        >>> params, stats
+        ({'a': 1}, {'batch_stats_1.0': {}})
+    """
+    stats = {name: tree for name, tree in variables.items() if name != 'params'}
+    return variables['params'], stats
+
+
+def stats_collections(stats: Stats, width: Width) -> tuple[str, ...]:
+    """Returns those collections of `stats` that a training pass at `width` may change.
+
+    Example:
+        >>> stats_collections({'batch_stats_0.5': {}, 'batch_stats_1.0': {}}, 0.5)
+        ('batch_stats_0.5',)
+    """
+    own = (stats_collection(width), SHARED_STATS)
+    return tuple(name for name in own if name in stats)
+
+
+def apply_train(
+    model: nn.Module, params: Any, stats: Stats, *args, width: Width, **kwargs
+) -> tuple[Array, dict[str, Any]]:
+    """Runs a training pass at one width.
+
+    Args:
+        model: a slimmable module that takes `width=` and `train=`.
+        params: its parameters.
+        stats: all of its other collections, every width's.
+        *args: inputs of the model, such as images.
+        width: the width to run at.
+        **kwargs: further keywords of the model.
+
+    Returns:
+        The output, and `stats` with the running statistics of `width` renewed.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slimjax
+        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> images = jnp.ones((2, 32, 32, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> params, stats = split_variables(variables)
+        >>> logits, stats = apply_train(model, params, stats, images, width=0.5)
+        >>> logits.shape
+        (2, 10)
+    """
+    output, changed = model.apply(
+        {'params': params, **stats},
+        *args,
+        width=width,
+        train=True,
+        mutable=list(stats_collections(stats, width)),
+        **kwargs,
+    )
+    return output, {**stats, **changed}
