@@ -1,1 +1,36 @@
-"""Slimmable neural networks in JAX: one set of weights, runnable at several widths."""
+"""Slimmable neural networks in JAX: one set of weights, runnable at several widths.
+
+Importing this touches no flags and no device, and never imports TensorFlow.
+"""
+
+from slimjax.layers import SlimConv, SlimDense
+from slimjax.models import MODELS, SlimmableClassifier, create_model
+from slimjax.norm import SwitchableBatchNorm, stats_collection
+from slimjax.train.losses import correct_in_top, cross_entropy
+from slimjax.train.objective import Aux, WidthResult, sum_over_widths
+from slimjax.variables import apply_train, split_variables, stats_collections
+from slimjax.version import __version__
+from slimjax.width import ChannelTable, make_divisible, truncate, width_name
+
+__all__ = [
+    'MODELS',
+    'Aux',
+    'ChannelTable',
+    'SlimConv',
+    'SlimDense',
+    'SlimmableClassifier',
+    'SwitchableBatchNorm',
+    'WidthResult',
+    '__version__',
+    'apply_train',
+    'correct_in_top',
+    'create_model',
+    'cross_entropy',
+    'make_divisible',
+    'split_variables',
+    'stats_collection',
+    'stats_collections',
+    'sum_over_widths',
+    'truncate',
+    'width_name',
+]

@@ -96,7 +96,9 @@ FIELDS: dict[str, Field] = {
     'num_classes': _positive(10, 'number of classes'),
     'image_size': _positive(224, 'side of the images in pixels'),
     'image_channels': Field(3, '3 or 1 (grey)', '1 or 3', (1, 3).__contains__),
-    'mean': _numbers((0.485, 0.456, 0.406), 'subtracted, of pixels in 0..1', None, False),
+    'mean': _numbers(
+        (0.485, 0.456, 0.406), 'subtracted, of pixels in 0..1', None, False
+    ),
     'std': _numbers((0.229, 0.224, 0.225), 'divided by, of pixels in 0..1'),
     'crop_scale': _numbers((0.08, 1.0), 'area of a random crop; () crops none', None),
     'crop_ratio': _numbers((3 / 4, 4 / 3), 'aspect ratio of a random crop', 2),
@@ -302,9 +304,11 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         )
     names = ('top1', 'top5', 'loss')
     metric, _, width = config.best_metric.partition('/')
-    if metric not in names or (width and width not in map(str, map(float, config.widths))):
+    if metric not in names or (
+        width and width not in map(str, map(float, config.widths))
+    ):
         raise ValueError(
-            f'config.best_metric={config.best_metric!r}: allowed are {", ".join(names)} '
-            "(mean over widths), or one width's, such as top1/"
+            f'config.best_metric={config.best_metric!r}: allowed are '
+            f"{', '.join(names)} (mean over widths), or one width's, such as top1/"
             f'{float(config.widths[0])}'
         )

@@ -87,4 +87,3 @@ def evaluate(
         }
         for name, total in totals.items()
     }
-

@@ -238,9 +238,9 @@ def _stored_inputs(layer, kernel_name, inputs, width, groups=1) -> int:
 def _check_fits(layer, width: Width, active: int, stored: int):
     if active > stored:
         raise ValueError(
-            f'{layer_path(layer)} needs {active} channels at width {width_name(width)}, '
-            f'but its stored kernel has the {stored} of its widest width, '
-            f'{width_name(widest(layer.widths))}'
+            f'{layer_path(layer)} needs {active} channels at width '
+            f'{width_name(width)}, but its stored kernel has the {stored} of its '
+            f'widest width, {width_name(widest(layer.widths))}'
         )
 
 
@@ -259,8 +259,8 @@ def _slice_kernel(layer, kernel, inputs: int, active: int, width: Width):
         )
     if inputs > kernel.shape[-2] * groups:
         raise ValueError(
-            f'{layer_path(layer)} got {inputs} input channels, but its stored kernel has '
-            f'{kernel.shape[-2] * groups}'
+            f'{layer_path(layer)} got {inputs} input channels, but its stored kernel '
+            f'has {kernel.shape[-2] * groups}'
         )
     if layer.in_splits:
         kernel = _slice_parts(layer, kernel, inputs, width)

@@ -152,10 +152,12 @@ class SwitchableBatchNorm(nn.Module):
             return {canonical(w): counts[canonical(w)] for w in self.widths}
         most = widest(self.widths)
         if isinstance(most, ChannelTable):
-            raise ValueError(f'{layer_path(self)}: channel tables need channels= stated')
+            raise ValueError(
+                f'{layer_path(self)}: channel tables need channels= stated'
+            )
         if width != most:
             raise ValueError(
-                f'{layer_path(self)} derives the channels of its widths from the widest: '
+                f'{layer_path(self)} derives all channels from the widest width: '
                 f'initialise at width {width_name(most)}, or state channels='
             )
         return {
@@ -231,8 +233,8 @@ class SwitchableBatchNorm(nn.Module):
             )
         if moments.count < 2:
             raise ValueError(
-                f'{layer_path(self)} is to normalise 1 value per channel; a larger image, '
-                'or more examples in norm_batch, is needed'
+                f'{layer_path(self)} has 1 value per channel to normalise: a larger '
+                'image, or more examples in norm_batch, is needed'
             )
         unbiased = moments.var * (moments.count / (moments.count - 1))
         for variable, batch in ((mean, moments.mean), (var, unbiased)):
@@ -304,4 +306,3 @@ def _normalize(values, mean, var, scale, bias, *, epsilon: float) -> Array:
     return (outputs + bias.reshape((1,) * (groups.ndim - 1) + (-1,))).reshape(
         values.shape
     )
-

@@ -17,7 +17,7 @@ from slimjax.norm import (
     SwitchableBatchNorm,
     stats_collection,
 )
-from slimjax.width import Rounding, Width, canonical, resolve, widest_first
+from slimjax.width import Rounding, Width, resolve, widest_first
 
 
 class Maps(NamedTuple):
@@ -25,9 +25,9 @@ class Maps(NamedTuple):
 
     Attributes:
         values: `[batch, height, width, channels]` at the width that runs.
-        counts: the channels that they have at each of the model's widths, in the
-            order of the widths, widest first. The stored kernel of the next layer has as many
-            inputs as the largest; a residual is added where counts are equal.
+        counts: their channels at each of the model's widths, widest first. The stored
+            kernel of the next layer has as many inputs as the largest; a residual is
+            added where counts are equal.
     """
 
     values: Array
@@ -213,5 +213,3 @@ class SlimmableClassifier(nn.Module):
 def max_pool(values: Array, padding: int) -> Array:
     """Returns the maxima of 3x3 windows at every second pixel."""
     return nn.max_pool(values, (3, 3), (2, 2), ((padding, padding),) * 2)
-
-

@@ -80,9 +80,9 @@ class Bottleneck(nn.Module):
         run = {'width': width, 'train': train}
         outputs = _EXPANSION * self.channels
         hidden = self.conv_norm(self.channels, 1, name='conv1')(maps, **run)
-        hidden = self.conv_norm(
-            self.channels, 3, strides=self.strides, name='conv2'
-        )(hidden, **run)
+        hidden = self.conv_norm(self.channels, 3, strides=self.strides, name='conv2')(
+            hidden, **run
+        )
         hidden = self.conv_norm(outputs, 1, activation=None, name='conv3')(
             hidden, **run
         )

@@ -86,9 +86,7 @@ class ShuffleNet(SlimmableClassifier):
             for index in range(blocks):
                 name = f'stage{stage}_block{index + 1}'
                 if index == 0:
-                    block = DownBlock(
-                        inputs, channels, stage > 1, conv_norm, name=name
-                    )
+                    block = DownBlock(inputs, channels, stage > 1, conv_norm, name=name)
                 else:
                     block = ShuffleBlock(channels, conv_norm, name=name)
                 maps = block(maps, **run)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -15,9 +14,8 @@ from slimjax.train import report
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
-from slimjax.train.run import Run, prepare
+from slimjax.train.run import Run
 from slimjax.train.state import Average, TrainState, zero_sums
-from slimjax.width import width_name
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -51,10 +49,12 @@ def train(
             that holds another run.
         NonFiniteLossError: the training diverged.
     """
-    run = prepare(config, overridden=overridden, say=say)
-    workdir = pathlib.Path(workdir)
     if jax.process_index():
         say = _silent
+    run = Run(config)
+    for line in report.start_lines(run, overridden):
+        say(line)
+    workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         state, start = _first_state(run, checkpoints, say)
@@ -142,7 +142,9 @@ def _advance(
                 say(f'stopped at step {step}; saved')
                 return False
     except NonFiniteLossError as error:
-        kept = f'the checkpoint of step {saved} is kept' if saved else 'nothing is saved'
+        kept = (
+            f'the checkpoint of step {saved} is kept' if saved else 'nothing is saved'
+        )
         raise NonFiniteLossError(f'{error}; {kept}') from None
     finally:
         reader.close()
@@ -219,22 +221,38 @@ def _validate(run: Run, state: TrainState, step: int, writers, say):
 
 def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
     """Evaluates the best checkpoint on the test split, once in the life of a run."""
-    checkpoints.wait()
-    step = checkpoints.best
-    average = bool(run.config.ema_decay)
-    best = checkpoints.load(step, average=average)
-    results = run.evaluate(
-        replicated(jax.tree.map(jnp.asarray, best.params)),
-        replicated(jax.tree.map(jnp.asarray, best.stats)),
-        'test',
-    )
-    scalars = flat('test', results)
-    known = [line for line in read_metrics(workdir / 'metrics.jsonl') if 'best' in line]
-    if not known:
+    path = workdir / 'metrics.jsonl'
+    known = [line for line in read_metrics(path) if 'test/best_step' in line]
+    if known:
+        results = unflat('test', known[-1])
+        step = int(known[-1]['test/best_step'])
+    else:
+        checkpoints.wait()
+        step = checkpoints.best
+        best = checkpoints.load(step, average=bool(run.config.ema_decay))
+        params, stats = replicated((best.params, best.stats))
+        results = run.evaluate(params, stats, 'test')
         for writer in writers:
-            writer.write_scalars(run.total_steps, {**scalars, 'best': step})
+            writer.write_scalars(
+                run.total_steps, {**flat('test', results), 'test/best_step': step}
+            )
             writer.flush()
     say(f'test with the best checkpoint, of step {step}: {results_line(results)}')
+    return results
+
+
+def unflat(prefix: str, scalars: Mapping[str, float]) -> Results:
+    """Returns the results that `flat` wrote.
+
+    Example:
+        >>> unflat('test', {'test/top1/0.5': 0.9, 'step': 3})
+        {'0.5': {'top1': 0.9}}
+    """
+    results = {}
+    for name, value in scalars.items():
+        first, *score = name.split('/')
+        if first == prefix and len(score) == 2:
+            results.setdefault(score[1], {})[score[0]] = value
     return results
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 def cross_entropy(
     logits: Float[Array, 'batch classes'],
-    labels: Int[Array, 'batch'],
+    labels: Int[Array, ' batch'],
     teacher: Float[Array, 'batch classes'] | None = None,
     *,
     smoothing: float = 0.0,
@@ -36,11 +36,11 @@ def cross_entropy(
 
 def example_losses(
     logits: Float[Array, 'batch classes'],
-    labels: Int[Array, 'batch'],
+    labels: Int[Array, ' batch'],
     teacher: Float[Array, 'batch classes'] | None = None,
     *,
     smoothing: float = 0.0,
-) -> Float[Array, 'batch']:
+) -> Float[Array, ' batch']:
     """Returns the loss of each example; see `cross_entropy`.
 
     Example:
@@ -61,8 +61,8 @@ def example_losses(
 
 
 def correct_in_top(
-    logits: Float[Array, 'batch classes'], labels: Int[Array, 'batch'], k: int
-) -> Float[Array, 'batch']:
+    logits: Float[Array, 'batch classes'], labels: Int[Array, ' batch'], k: int
+) -> Float[Array, ' batch']:
     """Returns 1 for each example whose label is among its `k` largest logits.
 
     Equal logits count against the label, so that a network that says the same of all

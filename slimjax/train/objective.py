@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from slimjax.width import Width, canonical, widest_first, width_name
 
@@ -111,10 +111,49 @@ def sum_over_widths(
                 zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
                 return total, stats, zeros
 
-            total, stats, results[width] = jax.lax.cond(
-                always, add, skip, total, stats
-            )
+            total, stats, results[width] = jax.lax.cond(always, add, skip, total, stats)
         return total, stats, results
+
+    return combined
+
+
+def accumulated(gradients_of: Callable, steps: int) -> Callable:
+    """Runs `gradients_of` on `steps` parts of the batch and averages the results.
+
+    Every part starts from the same statistics, whose update is linear in the batch's:
+    so the result is that of the whole batch, if a part holds whole groups of
+    `norm_batch` examples.
+
+    Args:
+        gradients_of: what `sum_over_widths` returns.
+        steps: number of parts; 1 returns `gradients_of` itself.
+
+    Example:
+        >>> f = accumulated(lambda p, s, b: (b.mean() * p, s, {1.0: b}), 2)
+        >>> gradients, _, aux = f(jnp.float32(1), {}, jnp.array([1.0, 2.0, 3.0, 6.0]))
+        >>> float(gradients), aux[1.0].tolist()
+        (3.0, [1.0, 2.0, 3.0, 6.0])
+    """
+    if steps == 1:
+        return gradients_of
+
+    def combined(params, stats, batch):
+        parts = jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), batch)
+
+        def body(total, part):
+            gradients, new_stats, aux = gradients_of(params, stats, part)
+            return jax.tree.map(jnp.add, total, (gradients, new_stats)), aux
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(gradients_of, params, stats, first)[:2]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, aux = lax.scan(body, zeros, parts)
+        gradients, new_stats = jax.tree.map(lambda x: x / steps, total)
+        # A loss has no axis of examples, logits have: [steps, ...] -> [examples, ...].
+        aux = jax.tree.map(
+            lambda x: x if x.ndim == 1 else x.reshape(-1, *x.shape[2:]), aux
+        )
+        return gradients, new_stats, aux
 
     return combined
 

@@ -67,9 +67,7 @@ def split_over_devices(batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     devices = jax.local_device_count()
     sharding = jax.NamedSharding(_local_mesh(), jax.P(AXIS))
     return {
-        name: jax.device_put(
-            values.reshape(devices, -1, *values.shape[1:]), sharding
-        )
+        name: jax.device_put(values.reshape(devices, -1, *values.shape[1:]), sharding)
         for name, values in batch.items()
     }
 

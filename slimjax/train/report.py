@@ -12,6 +12,8 @@ from typing import Any
 import jax
 
 from slimjax.config import FIELDS
+from slimjax.insight.memory import format_bytes, temporary_bytes
+from slimjax.train.state import TrainState
 from slimjax.version import __version__
 
 _PACKAGES = (
@@ -92,6 +94,33 @@ def devices_line() -> str:
         f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), '
         f'process {jax.process_index() + 1} of {jax.process_count()}'
     )
+
+
+def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
+    """Returns what is printed at the start of a run."""
+    config, clock = run.config, run.clock
+    table = cost_table(width_costs(run.model.clone(axis_name=None), run.image_shape))
+    marked = ' (* = changed on the command line)' if overridden else ''
+    return [
+        f'config{marked}:',
+        *config_lines(config, overridden),
+        'versions: ' + ', '.join(f'{k} {v}' for k, v in versions().items()),
+        f'devices: {devices_line()}',
+        f'batch: {config.batch_size} = {jax.device_count()} devices x '
+        f'{config.accumulate_steps} parts x '
+        f'{config.batch_size // jax.device_count() // config.accumulate_steps} '
+        f'examples; {clock.examples} examples are {clock.steps_per_epoch:.2f} steps an '
+        f'epoch; {run.total_steps} steps in all',
+        table,
+    ]
+
+
+def memory_line(compiled: jax.stages.Compiled, state: TrainState) -> str:
+    """Returns what memory a compiled training step needs on each device."""
+    temporaries = temporary_bytes(compiled)
+    needed = 'unknown' if temporaries is None else format_bytes(temporaries)
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    return f'memory a device: state {format_bytes(held)}, step {needed} of temporaries'
 
 
 class Progress:

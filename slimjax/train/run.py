@@ -1,8 +1,7 @@
 """A run: a checked config with its data, model, optimiser and mapped functions."""
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 
 from slimjax.calibrate import calibrate, make_calibration_step
 from slimjax.config import FREE_FIELDS, check
-from slimjax.data.pipeline import EvalReader, TrainReader
+from slimjax.data import pipeline
 from slimjax.data.sources import load_source
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.models import SlimmableClassifier, create_model
@@ -29,4 +28,310 @@ from slimjax.train.parallel import (
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
 from slimjax.train.step import make_train_step, metric_names
-from slimjax.variables import split_variables
+from slimjax.width import width_name
+
+
+def build_model(
+    config: Mapping[str, Any], *, axis_name: str | None = None
+) -> SlimmableClassifier:
+    """Returns the network that a complete config describes.
+
+    Args:
+        config: see `slimjax.config`.
+        axis_name: the mapped axis of devices that it will run under, if any.
+
+    Raises:
+        ValueError: a width at which the network has no channels, for example; says so
+            without having compiled anything.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> build_model(complete({'model': 'resnet14', 'widths': (0.5, 1.0)})).widths
+        (0.5, 1.0)
+    """
+    model = create_model(
+        config['model'],
+        num_classes=config['num_classes'],
+        widths=tuple(config['widths']),
+        norm=config['norm'],
+        norm_batch=config['norm_batch'],
+        dtype=jnp.dtype(config['dtype']),
+        param_dtype=jnp.dtype(config['param_dtype']),
+        axis_name=axis_name,
+        **{name: _plain(value) for name, value in config['model_fields'].items()},
+    )
+    size = config['image_size']
+    images = jax.ShapeDtypeStruct((1, size, size, config['image_channels']), 'float32')
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        for width in model.widths:
+            apply = functools.partial(model.apply, width=width)
+            jax.eval_shape(apply, variables, images)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'config: {config["model"]} cannot be built at widths '
+            f'{tuple(config["widths"])} for images of {size} px: {error}'
+        ) from error
+    return model
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Run:
+    """All that a config means, ready to run.
+
+    Attributes:
+        config: the checked config.
+        model: the network, under the mapped axis.
+        optimizer: as configured.
+        schedule: learning rate of each step.
+        clock: converts durations to steps.
+        metric_names: what a training step returns.
+        total_steps: steps of the whole run.
+        log_steps, eval_steps, checkpoint_steps: intervals.
+
+    Raises:
+        ValueError: a config that cannot run, before anything is compiled.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        check(config)
+        self.config = config
+        self.local_batch = shared_between_devices(config.batch_size)
+        shared_between_devices(config.eval_batch_size)
+        self._check_batch()
+        self.model = build_model(config, axis_name=AXIS)
+        self._sources = {}
+        train = self.source('train')
+        self.clock = Clock(len(train), config.batch_size)
+        self.schedule = learning_rate(config, self.clock)
+        self.optimizer = make_optimizer(config, self.schedule)
+        self.metric_names = metric_names(self.model.widths)
+        scheduled = self.clock.steps(config, 'train')
+        self.total_steps = min(scheduled, config.num_train_steps or scheduled)
+        never = self.total_steps + 1
+        self.log_steps = self.clock.steps(config, 'log') or never
+        self.eval_steps = self.clock.steps(config, 'eval') or never
+        self.checkpoint_steps = self.clock.steps(config, 'checkpoint') or never
+
+    def _check_batch(self) -> None:
+        config = self.config
+        part = config.batch_size // jax.device_count()
+        if part % config.accumulate_steps:
+            raise ValueError(
+                f'config.accumulate_steps={config.accumulate_steps} does not divide '
+                f'the {part} examples of each device (batch_size='
+                f'{config.batch_size} on {jax.device_count()} devices)'
+            )
+        part //= config.accumulate_steps
+        group = config.norm_batch
+        whole = part * jax.device_count()
+        if isinstance(group, int) and (
+            whole % group or max(group, part) % min(group, part)
+        ):
+            raise ValueError(
+                f'config.norm_batch={group} does not divide into batch_size='
+                f'{config.batch_size}: each of {jax.device_count()} devices computes '
+                f'{part} examples at a time; choose a divisor of {part}, or a multiple '
+                f'of it that divides {whole}'
+            )
+
+    def source(self, split: str):
+        """Returns the examples of `'train'`, `'validation'` or `'test'`."""
+        if split not in self._sources:
+            config = self.config
+            source = load_source(config.dataset, split, config.data_dir)
+            if source.num_classes != config.num_classes:
+                raise ValueError(
+                    f'config.num_classes={config.num_classes}, but {config.dataset} '
+                    f'has {source.num_classes} classes'
+                )
+            self._sources[split] = source
+        return self._sources[split]
+
+    @functools.cached_property
+    def image_shape(self) -> tuple[int, int, int]:
+        size = self.config.image_size
+        return size, size, self.config.image_channels
+
+    def new_state(self) -> TrainState:
+        """Returns the state at step 0."""
+        return create_state(
+            self.model,
+            self.optimizer,
+            self.image_shape,
+            self.metric_names,
+            seed=self.config.seed,
+            average=bool(self.config.ema_decay),
+        )
+
+    def fine_tuned(self, state: TrainState, say: Callable[[str], None]) -> TrainState:
+        """Returns a new state with the weights of `config.init_from`.
+
+        Parameters of another shape, such as those of a classifier with other classes,
+        keep their new values, which is said aloud.
+        """
+        checkpoint = load_variables(self.config.init_from)
+        fresh = []
+
+        def choose(tree, other, prefix):
+            def pick(path, leaf):
+                found = other
+                for entry in path:
+                    found = found.get(entry.key) if isinstance(found, dict) else None
+                if getattr(found, 'shape', None) == leaf.shape:
+                    return np.asarray(found, leaf.dtype)
+                fresh.append(
+                    prefix + jax.tree_util.keystr(path, simple=True, separator='/')
+                )
+                return leaf
+
+            return jax.tree_util.tree_map_with_path(pick, tree)
+
+        params = choose(state.params, checkpoint.params, '')
+        stats = choose(state.stats, checkpoint.stats, '')
+        old = len(checkpoint.meta.get('class_names', ()))
+        if old != self.config.num_classes:
+            say(f'{old} classes become {self.config.num_classes}')
+        if fresh:
+            say(f'not in {self.config.init_from}, so new: {", ".join(fresh)}')
+        if len(fresh) == len(jax.tree.leaves((params, stats))):
+            raise ValueError(
+                f'config.init_from={self.config.init_from!r} is of another network'
+            )
+        average = state.average and state.average.replace(params=params, stats=stats)
+        return state.replace(params=params, stats=stats, average=average)
+
+    def train_reader(self, start_step: int):
+        """Returns an iterator over this process's part of the batches to come."""
+        config = self.config
+        return pipeline.train_batches(
+            self.source('train'),
+            batch_size=config.batch_size,
+            start_step=start_step,
+            seed=config.seed,
+            bad_image_limit=config.bad_image_limit,
+            augment=pipeline.Augmentation(
+                crop_scale=config.crop_scale,
+                crop_ratio=config.crop_ratio,
+                pad=config.pad,
+                flip=config.flip,
+            ),
+            **self._reading(),
+        )
+
+    def eval_reader(self, split: str, limit: int | None = None):
+        """Returns an iterator over this process's part of a split, each image once."""
+        return pipeline.eval_batches(
+            self.source(split),
+            batch_size=self.config.eval_batch_size,
+            resize=self.config.eval_resize,
+            limit=limit,
+            **self._reading(),
+        )
+
+    def _reading(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            'image_size': config.image_size,
+            'channels': config.image_channels,
+            'exif_rotation': config.exif_rotation,
+            'num_workers': config.num_workers,
+            'num_threads': config.num_threads,
+            'process_index': jax.process_index(),
+            'process_count': jax.process_count(),
+        }
+
+    def compiled_train_step(self, state: TrainState, say: Callable[[str], None]):
+        """Compiles the training step and says what memory it needs."""
+        step = pmapped(
+            make_train_step(self.model, self.optimizer, self.config), donate=True
+        )
+        example = {
+            'image': np.zeros((self.local_batch, *self.image_shape), np.uint8),
+            'label': np.zeros(self.local_batch, np.int32),
+        }
+        batch = split_over_devices(example)
+        if jax.process_count() > 1:
+            batch['stop'] = np.zeros(jax.local_device_count(), np.bool_)
+        compiled = step.lower(state, batch).compile()
+        say(report.memory_line(compiled, state))
+        return compiled
+
+    @functools.cached_property
+    def _eval_step(self):
+        return pmapped(make_eval_step(self.model, self.config))
+
+    @functools.cached_property
+    def _calibration_step(self):
+        return pmapped(make_calibration_step(self.model, self.config))
+
+    def evaluate(self, params: Any, stats: Any, split: str) -> Results:
+        """Returns the scores of every width; the trees are placed by `replicated`."""
+        reader = self.eval_reader(split)
+        try:
+            return evaluate(self._eval_step, {'params': params, **stats}, reader)
+        finally:
+            reader.close()
+
+    def calibrated(self, params: Any, stats: Any) -> Any:
+        """Returns statistics of `params`, from training images as in evaluation."""
+        size = self.config.eval_batch_size
+        examples = min(self.config.calibration_examples, len(self.source('train')))
+        reader = self.eval_reader('train', limit=max(size, examples // size * size))
+        try:
+            return replicated(calibrate(self._calibration_step, params, stats, reader))
+        finally:
+            reader.close()
+
+    def score(self, results: Results) -> float:
+        """Returns the number by which checkpoints are compared; higher is better."""
+        metric, _, width = self.config.best_metric.partition('/')
+        names = [width] if width else list(results)
+        mean = sum(results[name][metric] for name in names) / len(names)
+        return -mean if metric == 'loss' else mean
+
+    def meta(self) -> dict[str, Any]:
+        """Returns what a checkpoint tells of its run."""
+        source = self.source('train')
+        return {
+            'model': self.config.model,
+            'widths': [width_name(width) for width in self.model.widths],
+            'averaged': bool(self.config.ema_decay),
+            'config': report.jsonable(self.config),
+            'class_names': list(source.class_names),
+            'data': self._fingerprint,
+            'versions': report.versions(),
+            'git_commit': report.git_commit(),
+        }
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return pipeline.fingerprint(self.source('train'), seed=self.config.seed)
+
+    def check_resumable(self, meta: Mapping[str, Any]) -> None:
+        """Checks that a checkpoint is one of this run.
+
+        Raises:
+            ValueError: its config or data differ; the message shows where.
+        """
+        now, then = report.jsonable(self.config), meta['config']
+        changed = [
+            f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
+            for name in sorted({*now, *then} - FREE_FIELDS)
+            if now.get(name) != then.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                'the workdir holds a run of another config ('
+                + '; '.join(changed)
+                + '): take another --workdir, or start from it with config.init_from'
+            )
+        if meta['data'] != self._fingerprint:
+            raise ValueError(
+                f'the data of {self.config.dataset} are not those that the workdir was '
+                f'trained on (order {meta["data"]} there, {self._fingerprint} now): '
+                'the run cannot be resumed exactly; take another --workdir'
+            )

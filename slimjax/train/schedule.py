@@ -47,10 +47,14 @@ class Clock:
         """
         return self._convert(*given_unit(config, name))
 
-    def epoch_starts(self, epochs: float) -> np.ndarray:
-        """Returns the first step of each epoch after the first, up to `epochs`."""
-        whole = np.arange(1, max(1, math.ceil(epochs)))
-        return np.array([self._convert(int(e), 'epochs') for e in whole], np.int32)
+    def epoch_start(self, epoch: float) -> int:
+        """Returns the first step of which `epoch` epochs are over.
+
+        Example:
+            >>> Clock(examples=10, batch_size=4).epoch_start(1)
+            3
+        """
+        return math.ceil(round(epoch * self.steps_per_epoch, 6))
 
     def _convert(self, value: float, unit: str) -> int:
         steps = {
@@ -63,6 +67,8 @@ class Clock:
     def milestones(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Returns the steps at which a multistep schedule decays."""
         values, unit = given_unit(config, 'milestone', empty=())
+        if unit == 'epochs':
+            return tuple(self.epoch_start(epoch) for epoch in values)
         return tuple(self._convert(value, unit) for value in values)
 
 
@@ -115,7 +121,8 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
     if kind == 'multistep':
         starts = np.array(clock.milestones(config), np.int32)
     elif kind == 'exponential':
-        starts = clock.epoch_starts(total / clock.steps_per_epoch)
+        last = math.ceil(total / clock.steps_per_epoch)
+        starts = np.array([clock.epoch_start(e) for e in range(1, last)], np.int32)
     else:
         starts = np.array([], np.int32)
 

@@ -72,8 +72,7 @@ def create_state(
 
     @jax.jit
     def create():
-        images = jnp.zeros((1, *image_shape), jnp.float32)
-        params, stats = split_variables(model.init(jax.random.key(seed), images))
+        params, stats = initial_variables(model, image_shape, seed)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -94,3 +93,18 @@ def zero_sums(metric_names: tuple[str, ...]) -> dict[str, Array]:
         ['count', 'loss/1.0']
     """
     return {name: jnp.zeros((), jnp.float32) for name in (*metric_names, 'count')}
+
+
+def initial_variables(
+    model: nn.Module, image_shape: tuple[int, int, int], seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """Returns parameters and statistics before training."""
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    return split_variables(model.init(jax.random.key(seed), images))
+
+
+def abstract_variables(
+    model: nn.Module, image_shape: tuple[int, int, int]
+) -> tuple[Any, dict[str, Any]]:
+    """Returns shapes and types of `initial_variables`, computing nothing."""
+    return jax.eval_shape(lambda: initial_variables(model, image_shape, 0))

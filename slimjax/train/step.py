@@ -11,7 +11,7 @@ from jax import Array, lax
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
 from slimjax.train.losses import correct_in_top, cross_entropy
-from slimjax.train.objective import Aux, sum_over_widths
+from slimjax.train.objective import Aux, accumulated, sum_over_widths
 from slimjax.train.state import Average, TrainState
 from slimjax.variables import apply_train
 from slimjax.width import Width, widest_first, width_name
@@ -118,47 +118,6 @@ def make_train_step(
         return new_state, metrics
 
     return step
-
-
-def accumulated(gradients_of: Callable, steps: int) -> Callable:
-    """Runs `gradients_of` on `steps` parts of the batch and averages the results.
-
-    Every part starts from the same statistics, whose update is linear in the batch's:
-    so the result is that of the whole batch, if a part holds whole groups of
-    `norm_batch` examples.
-
-    Args:
-        gradients_of: what `sum_over_widths` returns.
-        steps: number of parts; 1 returns `gradients_of` itself.
-
-    Example:
-        >>> f = accumulated(lambda p, s, b: (b.mean() * p, s, {1.0: b}), 2)
-        >>> gradients, _, aux = f(jnp.float32(1), {}, jnp.array([1.0, 2.0, 3.0, 6.0]))
-        >>> float(gradients), aux[1.0].tolist()
-        (3.0, [1.0, 2.0, 3.0, 6.0])
-    """
-    if steps == 1:
-        return gradients_of
-
-    def combined(params, stats, batch):
-        parts = jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), batch)
-
-        def body(total, part):
-            gradients, new_stats, aux = gradients_of(params, stats, part)
-            return jax.tree.map(jnp.add, total, (gradients, new_stats)), aux
-
-        first = jax.tree.map(lambda x: x[0], parts)
-        shapes = jax.eval_shape(gradients_of, params, stats, first)[:2]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        total, aux = lax.scan(body, zeros, parts)
-        gradients, new_stats = jax.tree.map(lambda x: x / steps, total)
-        # A loss has no axis of examples, logits have: [steps, ...] -> [examples, ...].
-        aux = jax.tree.map(
-            lambda x: x if x.ndim == 1 else x.reshape(-1, *x.shape[2:]), aux
-        )
-        return gradients, new_stats, aux
-
-    return combined
 
 
 def _averaged(state: TrainState, params, stats, decay: float) -> Average | None:

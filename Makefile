@@ -1,0 +1,36 @@
+# Makes and reuses .venv; PYTHON picks the interpreter it is made from.
+PYTHON ?= python3
+VENV := .venv/installed
+RUN := .venv/bin/python
+JOBS ?= 2
+
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test test-all lint constraints clean
+
+demo: $(VENV)
+	$(RUN) scripts/demo.py
+
+test: $(VENV) lint
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
+
+test-all: $(VENV) lint
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(VENV)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+# What the versions of a run were, for `pip install -c constraints.txt`.
+constraints: $(VENV)
+	$(RUN) -m pip freeze --exclude-editable --exclude slimjax > constraints.txt
+
+$(VENV): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "slimjax needs Python 3.11 or newer; set PYTHON=python3.12, say")'
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	touch $(VENV)
+
+clean:
+	rm -rf .venv .cache build *.egg-info

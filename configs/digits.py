@@ -1,0 +1,36 @@
+"""scikit-learn's 1,797 handwritten digits: real images, no download, two CPU cores.
+
+python -m slimjax.main --config=configs/digits.py --workdir=runs/digits
+"""
+
+import ml_collections
+
+
+def get_config():
+    config = ml_collections.ConfigDict()
+    config.model = 'resnet14'
+    config.model_fields = {'small_images': True, 'base_features': 16}
+    config.widths = (0.25, 0.5, 0.75, 1.0)
+
+    config.dataset = 'digits'  # 8 x 8 px, grey; split in 1,197 / 240 / 360
+    config.num_classes = 10
+    config.image_size = 16
+    config.image_channels = 1
+    config.eval_resize = 16
+    config.mean = (0.305,)
+    config.std = (0.376,)
+    config.crop_scale = ()
+    config.pad = 1  # and a random crop of 16 px
+    config.flip = False  # a mirrored digit is another sign
+
+    config.batch_size = 64
+    config.eval_batch_size = 120
+    config.train_epochs = 40
+    config.warmup_epochs = 2
+    config.learning_rate = 0.05
+    config.schedule = 'cosine'
+    config.weight_decay = 5e-4
+    config.eval_epochs = 5
+    config.checkpoint_epochs = 5
+    config.log_epochs = 1
+    return config

@@ -1,0 +1,77 @@
+"""ImageNet recipes of the paper (Yu et al., ICLR 2019) and of its published code.
+
+    python -m slimjax.main --config=configs/imagenet.py:s_resnet50 --workdir=runs/r50
+
+Recipes and their published top-1 accuracy in %, widest first:
+
+    s_mobilenet_v1        71.5  69.5  64.8  53.1   widths 1.0 0.75 0.5 0.25
+    s_mobilenet_v1_8      71.6 ... 52.4            eight widths, 1.0 ... 0.25
+    s_mobilenet_v2        70.5  68.9  64.4  59.7   widths 1.0 0.75 0.5 0.35
+    s_shufflenet          71.4  65.5  57.2         widths 2.0 1.0 0.5, repository
+    s_shufflenet_paper    71.3  65.5  57.3         the same, batch and rate of the paper
+    s_resnet50            76.0  74.9  72.1  65.0   widths 1.0 0.75 0.5 0.25
+    s_resnet101, s_resnet152                       defined by the code, not published
+
+The baseline of one width, physically narrow: --config.widths=(0.25,)
+On an accelerator add --config.dtype=bfloat16.
+"""
+
+import ml_collections
+
+
+def get_config(recipe='s_resnet50'):
+    config = ml_collections.ConfigDict()
+    config.dataset = 'imagenet2012'  # prepared by scripts/prepare_imagenet.py
+    config.num_classes = 1000
+    config.image_size = 224
+    config.eval_resize = 256
+    config.exif_rotation = False  # as published
+    config.jitter = 0.4
+    config.lighting = 'published'  # at most one grey level, as the code computes it
+    config.seed = 1995
+    config.optimizer = 'sgd'
+    config.momentum = 0.9
+    config.nesterov = True
+    config.weight_decay = 1e-4
+
+    if recipe in ('s_mobilenet_v1', 's_mobilenet_v1_8', 's_mobilenet_v2'):
+        config.model = recipe.removeprefix('s_').removesuffix('_8')
+        config.widths = (0.25, 0.5, 0.75, 1.0)
+        if recipe == 's_mobilenet_v1_8':
+            config.widths = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 1.0)
+        if recipe == 's_mobilenet_v2':
+            config.widths = (0.35, 0.5, 0.75, 1.0)
+        config.train_epochs = 480
+        config.batch_size = 160
+        config.norm_batch = 40  # four devices, BatchNorm on each
+        config.learning_rate = 0.045
+        config.schedule = 'exponential'  # x 0.98 every epoch
+        config.decay_factor = 0.98
+        config.crop_scale = (0.25, 1.0)
+    elif recipe in ('s_shufflenet', 's_shufflenet_paper'):
+        config.model = 'shufflenet'
+        config.widths = (0.5, 1.0, 2.0)
+        config.train_epochs = 250
+        config.batch_size = 1024 if recipe == 's_shufflenet' else 512
+        config.norm_batch = 128
+        config.learning_rate = 0.5 if recipe == 's_shufflenet' else 0.25
+        config.schedule = 'linear'  # to 0, with every step
+        config.crop_scale = (0.25, 1.0)
+    elif recipe in ('s_resnet50', 's_resnet101', 's_resnet152'):
+        config.model = recipe.removeprefix('s_')
+        config.widths = (0.25, 0.5, 0.75, 1.0)
+        config.train_epochs = 100
+        config.batch_size = 256
+        config.norm_batch = 64
+        config.learning_rate = 0.1
+        config.schedule = 'multistep'
+        config.milestone_epochs = (30, 60, 90)
+        config.decay_factor = 0.1
+        config.crop_scale = (0.08, 1.0)
+    else:
+        raise ValueError(
+            f'there is no recipe {recipe!r}; the recipes are s_mobilenet_v1, '
+            's_mobilenet_v1_8, s_mobilenet_v2, s_shufflenet, s_shufflenet_paper, '
+            's_resnet50, s_resnet101 and s_resnet152'
+        )
+    return config

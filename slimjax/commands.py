@@ -1,0 +1,130 @@
+"""What the command line does: train, evaluate, describe."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from slimjax.config import check
+from slimjax.evaluate import Results
+from slimjax.insight.cost import stored_params, width_costs
+from slimjax.insight.table import results_table
+from slimjax.train.checkpoint import check_shapes, load_variables
+from slimjax.train.loop import train
+from slimjax.train.parallel import replicated
+from slimjax.train.run import Run, build_model
+from slimjax.train.state import abstract_variables
+from slimjax.width import width_name
+
+Say = Callable[[str], None]
+
+
+def describe(config: ml_collections.ConfigDict, say: Say = print) -> dict[str, Any]:
+    """Says what each width of a config's network costs; needs no data.
+
+    Args:
+        config: a complete config.
+        say: prints a line for a person.
+
+    Returns:
+        `{'widths': {'0.25': {'params': int, 'macs': int, ...}}, ...}`.
+
+    Raises:
+        ValueError: a config that cannot be built.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> config = complete({'model': 'resnet14', 'image_size': 32})
+        >>> describe(config, say=lambda line: None)['widths']['0.25']['macs'] > 0
+        True
+    """
+    check(config)
+    results = costs(config)
+    say(results_table(results))
+    say(f'stored: {results["stored_params"]:,} parameters serve all widths')
+    return results
+
+
+def costs(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns parameters and multiply-adds of every width, as `describe` does."""
+    model = build_model(config)
+    shape = (config.image_size, config.image_size, config.image_channels)
+    return {
+        'model': config.model,
+        'stored_params': stored_params(model, shape),
+        'widths': {
+            width_name(width): {'params': cost.params, 'macs': cost.macs}
+            for width, cost in width_costs(model, shape).items()
+        },
+    }
+
+
+def evaluate_workdir(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    split: str = 'validation',
+    say: Say = print,
+) -> dict[str, Any]:
+    """Evaluates every width of a trained network on a split.
+
+    Args:
+        config: a complete config, of the network that the workdir holds.
+        workdir: of a run; its best checkpoint is read.
+        split: `'train'`, `'validation'` or `'test'`.
+        say: prints a line for a person.
+
+    Returns:
+        What `describe` returns, and the scores of each width.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is of another network.
+    """
+    checkpoint = load_variables(workdir)
+    run = Run(config)
+    params, stats = abstract_variables(run.model, run.image_shape)
+    where = f'the checkpoint in {workdir}'
+    check_shapes(params, checkpoint.params, where)
+    check_shapes(stats, checkpoint.stats, where)
+    params, stats = replicated((checkpoint.params, checkpoint.stats))
+    results = with_costs(config, run.evaluate(params, stats, split))
+    results |= {'split': split, 'step': checkpoint.meta['step']}
+    say(results_table(results))
+    return results
+
+
+def with_costs(config: ml_collections.ConfigDict, scores: Results) -> dict[str, Any]:
+    """Returns the costs of every width together with its scores."""
+    results = costs(config)
+    for name, score in scores.items():
+        results['widths'][name].update(score)
+    return results
+
+
+def train_workdir(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    say: Say = print,
+    **options: Any,
+) -> dict[str, Any] | None:
+    """Trains, then says costs and test scores of every width; see `slimjax.train`."""
+    scores = train(config, workdir, say=say, **options)
+    if scores is None:
+        return None
+    results = with_costs(config, scores) | {'split': 'test'}
+    if jax.process_index() == 0:
+        say(results_table(results))
+        write_json(pathlib.Path(workdir, 'results.json'), results)
+    return results
+
+
+def write_json(path: str | pathlib.Path, results: Mapping[str, Any]) -> None:
+    """Writes results whole or not at all."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    temporary.write_text(json.dumps(results, indent=2) + '\n')
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""What each width costs, and how to show it."""
