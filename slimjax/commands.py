@@ -11,14 +11,13 @@ import ml_collections
 
 from slimjax.config import check
 from slimjax.evaluate import Results
-from slimjax.insight.cost import stored_params, width_costs
+from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
 from slimjax.train.checkpoint import check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
-from slimjax.width import width_name
 
 Say = Callable[[str], None]
 
@@ -43,24 +42,11 @@ def describe(config: ml_collections.ConfigDict, say: Say = print) -> dict[str, A
         True
     """
     check(config)
-    results = costs(config)
+    shape = (config.image_size, config.image_size, config.image_channels)
+    results = {'model': config.model, **cost_results(build_model(config), shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
     return results
-
-
-def costs(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns parameters and multiply-adds of every width, as `describe` does."""
-    model = build_model(config)
-    shape = (config.image_size, config.image_size, config.image_channels)
-    return {
-        'model': config.model,
-        'stored_params': stored_params(model, shape),
-        'widths': {
-            width_name(width): {'params': cost.params, 'macs': cost.macs}
-            for width, cost in width_costs(model, shape).items()
-        },
-    }
 
 
 def evaluate_workdir(
@@ -91,15 +77,14 @@ def evaluate_workdir(
     check_shapes(params, checkpoint.params, where)
     check_shapes(stats, checkpoint.stats, where)
     params, stats = replicated((checkpoint.params, checkpoint.stats))
-    results = with_costs(config, run.evaluate(params, stats, split))
+    results = describe(config, say=_silent)
+    results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': checkpoint.meta['step']}
     say(results_table(results))
     return results
 
 
-def with_costs(config: ml_collections.ConfigDict, scores: Results) -> dict[str, Any]:
-    """Returns the costs of every width together with its scores."""
-    results = costs(config)
+def _with_scores(results: dict[str, Any], scores: Results) -> dict[str, Any]:
     for name, score in scores.items():
         results['widths'][name].update(score)
     return results
@@ -115,11 +100,15 @@ def train_workdir(
     scores = train(config, workdir, say=say, **options)
     if scores is None:
         return None
-    results = with_costs(config, scores) | {'split': 'test'}
+    results = _with_scores(describe(config, say=_silent), scores) | {'split': 'test'}
     if jax.process_index() == 0:
         say(results_table(results))
         write_json(pathlib.Path(workdir, 'results.json'), results)
     return results
+
+
+def _silent(_: str) -> None:
+    """Says nothing."""
 
 
 def write_json(path: str | pathlib.Path, results: Mapping[str, Any]) -> None:

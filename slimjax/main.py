@@ -12,7 +12,7 @@ import sys
 
 import jax
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from slimjax import commands
@@ -66,6 +66,7 @@ def load_config(argument: str) -> ml_collections.ConfigDict:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f'{argv[1]!r} is not understood: options start with --')
+    logging.set_verbosity(logging.WARNING)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
@@ -100,8 +101,9 @@ def run() -> None:
             name = arg.removeprefix('--config.').partition('=')[0].partition('.')[0]
             if arg.startswith('--config.') and name not in FIELDS:
                 raise ValueError(unknown_field(name))
-        config_flags.DEFINE_config_dict('config', config, 'Fields of the config.')
-        app.run(main, [arg for arg in sys.argv if arg not in stated])
+        arguments = [arg for arg in sys.argv if arg not in stated]
+        config_flags.DEFINE_config_dict('config', config, sys_argv=arguments)
+        app.run(main, arguments)
     except MISTAKES as error:
         sys.exit(f'slimjax: {error}')
 

@@ -80,6 +80,9 @@ class Reading(NamedTuple):
     num_threads: int = 0
 
 
+_DEFAULT_AUGMENTATION, _ALONE = Augmentation(), Reading()
+
+
 def train_batches(
     source: Source,
     format: Format,
@@ -87,8 +90,8 @@ def train_batches(
     batch_size: int,
     seed: int = 0,
     start_step: int = 0,
-    augmentation: Augmentation = Augmentation(),
-    reading: Reading = Reading(),
+    augmentation: Augmentation = _DEFAULT_AUGMENTATION,
+    reading: Reading = _ALONE,
     bad_image_limit: int = 0,
 ) -> 'Batches':
     """Returns this process's part of an endless stream of shuffled batches.
@@ -140,7 +143,7 @@ def eval_batches(
     *,
     batch_size: int,
     resize: int,
-    reading: Reading = Reading(),
+    reading: Reading = _ALONE,
     bad_image_limit: int = 0,
 ) -> 'Batches':
     """Returns this process's part of all examples, each once, in order.

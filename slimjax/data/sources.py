@@ -36,7 +36,13 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
-def load_source(dataset: str, split: str, data_dir: str = '') -> Source:
+def load_source(
+    dataset: str,
+    split: str,
+    data_dir: str = '',
+    *,
+    synthetic: tuple[int, int] = (1000, 3),
+) -> Source:
     """Returns the examples of a split.
 
     Args:
@@ -48,6 +54,7 @@ def load_source(dataset: str, split: str, data_dir: str = '') -> Source:
             train. Where it has no test split, its validation split is read, as the
             literature does for ImageNet; a folder needs one of them.
         data_dir: of the images or of TFDS; `''` for TFDS's own folder.
+        synthetic: numbers of classes and of channels of what is made up.
 
     Raises:
         FileNotFoundError: the data are not there; says how to get them.
@@ -61,7 +68,7 @@ def load_source(dataset: str, split: str, data_dir: str = '') -> Source:
     if split not in ('train', 'validation', 'test'):
         raise ValueError(f'split={split!r}; allowed are train, validation and test')
     if dataset == 'synthetic':
-        return SyntheticSource(split)
+        return SyntheticSource(split, *synthetic)
     available = _folder_splits if dataset == 'folder' else _tfds_splits
     splits = available(dataset, data_dir)
     if 'train' not in splits:
@@ -117,13 +124,11 @@ def sample(source: Source, count: int, seed: int = 0) -> Subset:
 class SyntheticSource:
     """Noise, the same at each reading; for throughput."""
 
-    def __init__(self, split: str, classes: int = 1000, side: int = 256):
+    def __init__(self, split: str, classes: int, channels: int, side: int = 256):
         self.class_names = tuple(str(label) for label in range(classes))
-        self._side = side
         self._length = {'train': 10_000, 'validation': 512, 'test': 512}[split]
-        seed = len(split)
-        noise = np.random.default_rng(seed).integers(
-            0, 256, (16, side, side, 3), np.uint8
+        noise = np.random.default_rng(len(split)).integers(
+            0, 256, (16, side, side, channels), np.uint8
         )
         self._images = noise
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slimjax.width import Width, widest_first
+from slimjax.width import Width, widest_first, width_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +61,33 @@ def width_costs(
     }
 
 
-def stored_params(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Returns the parameters that are stored for all widths together.
+def cost_results(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Returns the costs of every width as `--json` writes them.
+
+    Args:
+        model: takes images and `width=`, and has a field `widths`.
+        image_shape: height, width and channels.
+
+    Returns:
+        `{'stored_params': parameters of all widths together, 'widths': {'0.25':
+        {'params': int, 'norm_params': int, 'macs': int, 'pooled': int}, ...}}`.
 
     Example:
         >>> import slimjax
-        >>> stored_params(slimjax.create_model('mobilenet_v1'), (224, 224, 3))
+        >>> model = slimjax.create_model('mobilenet_v1')
+        >>> cost_results(model, (224, 224, 3))['stored_params']
         4264808
     """
     _, variables = _shapes(model, image_shape)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    return {
+        'stored_params': sum(
+            leaf.size for leaf in jax.tree.leaves(variables['params'])
+        ),
+        'widths': {
+            width_name(width): dataclasses.asdict(cost)
+            for width, cost in width_costs(model, image_shape).items()
+        },
+    }
 
 
 def _shapes(model, image_shape):

@@ -30,7 +30,7 @@ def plot_accuracy(
         (values['macs'] / 1e6, 100 * values['top1'], width)
         for width, values in results['widths'].items()
     )
-    macs, accuracies, widths = zip(*points, strict=True)
+    macs, accuracies, _ = zip(*points, strict=True)
     figure = Figure(figsize=(7, 4.5), dpi=120, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -7,14 +7,19 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from slimjax.config import FIELDS
+from slimjax.insight.cost import cost_results
 from slimjax.insight.memory import format_bytes, temporary_bytes
+from slimjax.insight.table import results_table
 from slimjax.train.state import TrainState
 from slimjax.version import __version__
+
+if TYPE_CHECKING:
+    from slimjax.train.run import Run
 
 _PACKAGES = (
     'jax',
@@ -99,7 +104,7 @@ def devices_line() -> str:
 def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
     """Returns what is printed at the start of a run."""
     config, clock = run.config, run.clock
-    table = cost_table(width_costs(run.model.clone(axis_name=None), run.image_shape))
+    costs = cost_results(run.model.clone(axis_name=None), run.image_shape)
     marked = ' (* = changed on the command line)' if overridden else ''
     return [
         f'config{marked}:',
@@ -111,7 +116,8 @@ def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
         f'{config.batch_size // jax.device_count() // config.accumulate_steps} '
         f'examples; {clock.examples} examples are {clock.steps_per_epoch:.2f} steps an '
         f'epoch; {run.total_steps} steps in all',
-        table,
+        results_table(costs),
+        f'stored: {costs["stored_params"]:,} parameters serve all widths',
     ]
 
 

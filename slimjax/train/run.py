@@ -12,7 +12,7 @@ import numpy as np
 from slimjax.calibrate import calibrate, make_calibration_step
 from slimjax.config import FREE_FIELDS, check
 from slimjax.data import pipeline
-from slimjax.data.sources import load_source
+from slimjax.data.sources import load_source, sample
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.train import report
@@ -142,11 +142,17 @@ class Run:
         """Returns the examples of `'train'`, `'validation'` or `'test'`."""
         if split not in self._sources:
             config = self.config
-            source = load_source(config.dataset, split, config.data_dir)
-            if source.num_classes != config.num_classes:
+            source = load_source(
+                config.dataset,
+                split,
+                config.data_dir,
+                synthetic=(config.num_classes, config.image_channels),
+            )
+            found = len(source.class_names)
+            if found != config.num_classes:
                 raise ValueError(
                     f'config.num_classes={config.num_classes}, but {config.dataset} '
-                    f'has {source.num_classes} classes'
+                    f'has {found} classes'
                 )
             self._sources[split] = source
         return self._sources[split]
@@ -209,40 +215,43 @@ class Run:
         config = self.config
         return pipeline.train_batches(
             self.source('train'),
+            self._format,
             batch_size=config.batch_size,
-            start_step=start_step,
             seed=config.seed,
-            bad_image_limit=config.bad_image_limit,
-            augment=pipeline.Augmentation(
-                crop_scale=config.crop_scale,
-                crop_ratio=config.crop_ratio,
-                pad=config.pad,
-                flip=config.flip,
+            start_step=start_step,
+            augmentation=pipeline.Augmentation(
+                config.crop_scale, config.crop_ratio, config.pad, config.flip
             ),
-            **self._reading(),
+            reading=self._reading,
+            bad_image_limit=config.bad_image_limit,
         )
 
-    def eval_reader(self, split: str, limit: int | None = None):
-        """Returns an iterator over this process's part of a split, each image once."""
+    def eval_reader(self, source):
+        """Returns an iterator over this process's part of a source, each image once."""
         return pipeline.eval_batches(
-            self.source(split),
+            source,
+            self._format,
             batch_size=self.config.eval_batch_size,
             resize=self.config.eval_resize,
-            limit=limit,
-            **self._reading(),
+            reading=self._reading,
+            bad_image_limit=self.config.bad_image_limit,
         )
 
-    def _reading(self) -> dict[str, Any]:
+    @functools.cached_property
+    def _format(self) -> pipeline.Format:
         config = self.config
-        return {
-            'image_size': config.image_size,
-            'channels': config.image_channels,
-            'exif_rotation': config.exif_rotation,
-            'num_workers': config.num_workers,
-            'num_threads': config.num_threads,
-            'process_index': jax.process_index(),
-            'process_count': jax.process_count(),
-        }
+        return pipeline.Format(
+            config.image_size, config.image_channels, config.exif_rotation
+        )
+
+    @functools.cached_property
+    def _reading(self) -> pipeline.Reading:
+        return pipeline.Reading(
+            jax.process_index(),
+            jax.process_count(),
+            self.config.num_workers,
+            self.config.num_threads,
+        )
 
     def compiled_train_step(self, state: TrainState, say: Callable[[str], None]):
         """Compiles the training step and says what memory it needs."""
@@ -270,7 +279,7 @@ class Run:
 
     def evaluate(self, params: Any, stats: Any, split: str) -> Results:
         """Returns the scores of every width; the trees are placed by `replicated`."""
-        reader = self.eval_reader(split)
+        reader = self.eval_reader(self.source(split))
         try:
             return evaluate(self._eval_step, {'params': params, **stats}, reader)
         finally:
@@ -278,9 +287,10 @@ class Run:
 
     def calibrated(self, params: Any, stats: Any) -> Any:
         """Returns statistics of `params`, from training images as in evaluation."""
-        size = self.config.eval_batch_size
-        examples = min(self.config.calibration_examples, len(self.source('train')))
-        reader = self.eval_reader('train', limit=max(size, examples // size * size))
+        source, size = self.source('train'), self.config.eval_batch_size
+        # Whole batches: a blank image would count as one.
+        count = min(self.config.calibration_examples, len(source)) // size * size
+        reader = self.eval_reader(sample(source, count))
         try:
             return replicated(calibrate(self._calibration_step, params, stats, reader))
         finally:
