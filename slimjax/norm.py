@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from slimjax.dtypes import at_least_float32
 from slimjax.layers import layer_path
 from slimjax.width import (
     ChannelTable,
@@ -116,11 +118,11 @@ class SwitchableBatchNorm(nn.Module):
         counts = {width: count}
         if self.is_initializing():
             counts = self._counts(count, width)
+        self._check_channels(width, count)
         scale, bias = self._affine(counts)[width]
         mean, var = self._running(counts)[width]
-        self._check_channels(width, count, scale, mean.value)
 
-        statistics_dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+        statistics_dtype = at_least_float32(self.param_dtype)
         values = inputs.astype(statistics_dtype)
         if train:
             axis_name = None if self.is_initializing() else self.axis_name
@@ -188,7 +190,7 @@ class SwitchableBatchNorm(nn.Module):
 
     def _running(self, counts: dict[Width, int]) -> dict[Width, tuple]:
         """The variables of the running mean and variance for each width."""
-        dtype = jnp.promote_types(jnp.float32, self.param_dtype)
+        dtype = at_least_float32(self.param_dtype)
 
         def variables(collection, size):
             if self.has_variable(collection, 'mean'):
@@ -210,10 +212,15 @@ class SwitchableBatchNorm(nn.Module):
             for width, count in counts.items()
         }
 
-    def _check_channels(self, width: Width, count: int, scale: Array, mean: Array):
-        own = scale.shape[0] if self.mode == 'private' else mean.shape[0]
-        fits = count <= own if self.mode == 'shared' else count == own
-        if not fits:
+    def _check_channels(self, width: Width, count: int) -> None:
+        if self.mode == 'private':
+            scope, name = 'params', width_name(width)
+        else:
+            scope, name = stats_collection(width), 'mean'
+        if self.mode == 'shared' or not self.has_variable(scope, name):
+            return
+        own = jax.tree.leaves(self.get_variable(scope, name))[0].shape[0]
+        if own != count:
             raise ValueError(
                 f'{layer_path(self)} has {own} channels at width {width_name(width)}, '
                 f'but its input has {count}'

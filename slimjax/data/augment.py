@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+from slimjax.dtypes import at_least_float32
+
 # Weights of red, green and blue in the brightness that people see (ITU-R 601).
 _GREY = (0.299, 0.587, 0.114)
 # Principal components of ImageNet's colours (Krizhevsky et al., 2012).
@@ -76,7 +78,7 @@ def normalize(
         >>> normalize(jnp.full((1, 1, 1, 1), 255, jnp.uint8), (0.5,), (0.5,)).item()
         1.0
     """
-    wide = jnp.promote_types(jnp.float32, dtype)
+    wide = at_least_float32(dtype)
     scale, offset = (
         jnp.asarray(values, wide).reshape(1, 1, 1, -1) for values in (std, mean)
     )

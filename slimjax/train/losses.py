@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from slimjax.dtypes import at_least_float32
+
 
 def cross_entropy(
     logits: Float[Array, 'batch classes'],
@@ -47,7 +49,7 @@ def example_losses(
         >>> example_losses(jnp.zeros((2, 4)), jnp.array([0, 1])).shape
         (2,)
     """
-    logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
+    logits = logits.astype(at_least_float32(logits.dtype))
     if teacher is not None:
         teacher = jax.lax.stop_gradient(teacher).astype(logits.dtype)
         return optax.safe_softmax_cross_entropy(logits, jax.nn.softmax(teacher))

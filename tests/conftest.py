@@ -1,0 +1,23 @@
+"""A hostile place to test in: strict types, four devices, warnings are errors."""
+
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+)
+os.environ['TFDS_DATA_DIR'] = str(ROOT / '.cache' / 'tensorflow_datasets')
+# Children of the tests share the compilations too.
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+)
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
