@@ -10,58 +10,37 @@ import json
 import logging
 import math
 import os
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import grain.python as grain
 import numpy as np
 from absl import flags
 
-from slimjax.data.decode import DecodeError, center_crop, decode, resize_smoothly
+from slimjax.data.decode import DecodeError
+from slimjax.data.examples import (
+    BadImagesError,
+    Decoder,
+    EvalExample,
+    Format,
+    TrainExample,
+)
+from slimjax.data.orphans import end_with_parent
+from slimjax.data.resize import Augmentation
 from slimjax.data.sources import Source
 
+__all__ = [
+    'Augmentation',
+    'BadImagesError',
+    'Batches',
+    'Format',
+    'Reading',
+    'eval_batches',
+    'fingerprint',
+    'train_batches',
+]
+
 log = logging.getLogger(__name__)
-
-# Decoded images of a small set stay in memory, up to so many bytes a process.
-_CACHE_BYTES = 256 * 2**20
-# Broken images in a row before a set is given up.
-_TRIES = 100
-
-
-class BadImagesError(ValueError):
-    """More images than allowed could not be read; the message names some."""
-
-
-class Augmentation(NamedTuple):
-    """How training images are cut out.
-
-    Attributes:
-        crop_scale: smallest and largest area of a random-resized crop; () for none.
-        crop_ratio: smallest and largest aspect ratio of it.
-        pad: pixels of black around the image before a random crop.
-        flip: whether half of the images are mirrored.
-    """
-
-    crop_scale: tuple[float, ...] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    pad: int = 0
-    flip: bool = True
-
-
-class Format(NamedTuple):
-    """What images come out as.
-
-    Attributes:
-        image_size: side in pixels.
-        channels: 3 or 1.
-        exif_rotation: see `decode`.
-    """
-
-    image_size: int
-    channels: int = 3
-    exif_rotation: bool = True
 
 
 class Reading(NamedTuple):
@@ -125,15 +104,15 @@ def train_batches(
         >>> batches.close()
     """
     local = _share(batch_size, reading)
-    examples = (
-        _shuffled(len(source), seed)
-        .repeat()
-        .random_map(_TrainExample(source, format, augmentation))
-    )
-    first = start_step * reading.process_count + reading.process_index
+    decoder = Decoder(source, format, keep=not reading.num_workers)
+    make = TrainExample(decoder, len(source), format.image_size, augmentation)
+    examples = _shuffled(len(source), seed).repeat().random_map(make)
     batches = examples.batch(local, drop_remainder=True)
+    # Whole batches are dealt to the processes, after the draws of augmentation were
+    # bound to the places of the examples: so neither depends on the processes.
+    first = start_step * reading.process_count + reading.process_index
     return Batches(
-        batches[first :: reading.process_count], source, reading, bad_image_limit
+        batches[first :: reading.process_count], decoder, reading, bad_image_limit
     )
 
 
@@ -170,12 +149,13 @@ def eval_batches(
         [500, 12]
     """
     local = _share(batch_size, reading)
+    decoder = Decoder(source, format)
+    make = EvalExample(decoder, len(source), format, resize)
     count = math.ceil(len(source) / batch_size) * batch_size
-    examples = grain.MapDataset.range(count).map(_EvalExample(source, format, resize))
-    batches = examples.batch(local)
+    batches = grain.MapDataset.range(count).map(make).batch(local)
     return Batches(
         batches[reading.process_index :: reading.process_count],
-        source,
+        decoder,
         reading,
         bad_image_limit,
     )
@@ -184,8 +164,15 @@ def eval_batches(
 def fingerprint(source: Source, seed: int) -> str:
     """Returns a hash that tells whether a run would go on with the same data.
 
-    It changes with the number of examples, the classes, and the order that this
-    version of grain gives them.
+    It changes with the number of examples, the classes, the order that this version of
+    grain gives them, and the content of the first few.
+
+    Args:
+        source: the training examples.
+        seed: of the run.
+
+    Returns:
+        32 hexadecimal digits, the same on every machine.
 
     Example:
         >>> from slimjax.data.sources import load_source
@@ -193,18 +180,37 @@ def fingerprint(source: Source, seed: int) -> str:
         32
     """
     order = _shuffled(len(source), seed)
-    facts = {
-        'classes': source.class_names,
-        'order': [int(order[i]) for i in range(min(256, len(source)))],
-        'examples': len(source),
-    }
-    return hashlib.md5(json.dumps(facts).encode()).hexdigest()
+    first = [int(order[i]) for i in range(min(256, len(source)))]
+    facts = {'examples': len(source), 'classes': source.class_names, 'order': first}
+    digest = hashlib.md5(json.dumps(facts).encode())
+    for index in first[:16]:
+        try:
+            example = source[index]
+        except OSError:
+            continue  # A broken example is dealt with when it is read in earnest.
+        pixels = example.image
+        digest.update(pixels if isinstance(pixels, bytes) else pixels.tobytes())
+        digest.update(str(example.label).encode())
+    return digest.hexdigest()
 
 
 class Batches(Iterator):
-    """Reads ahead, and watches over broken images."""
+    """Reads ahead, and watches over broken images.
 
-    def __init__(self, dataset, source: Source, reading: Reading, bad_image_limit: int):
+    Attributes:
+        bad_images: what is wrong with each broken image that was met in this process's
+            part, by its index in the source.
+    """
+
+    def __init__(
+        self,
+        dataset: grain.MapDataset,
+        explain: Callable[[int], object],
+        reading: Reading,
+        bad_image_limit: int,
+    ):
+        # As many batches are prepared ahead as there are threads: they share the work
+        # by whole batches.
         threads = reading.num_threads or min(os.cpu_count() or 1, 8)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         dataset = dataset.to_iter_dataset(options)
@@ -216,165 +222,39 @@ class Batches(Iterator):
                 grain.MultiprocessingOptions(
                     num_workers=reading.num_workers, per_worker_buffer_size=2
                 ),
-                worker_init_fn=_end_with_parent,
+                worker_init_fn=end_with_parent,
             )
         self._iterator = iter(dataset)
-        self._source, self._limit = source, bad_image_limit
+        self._explain, self._limit = explain, bad_image_limit
         self.bad_images: dict[int, str] = {}
 
     def __next__(self) -> dict[str, np.ndarray]:
         batch = dict(next(self._iterator))
+        # Reader processes cannot count together: the batch says what was broken.
         for index in batch.pop('bad').tolist():
             if index >= 0 and index not in self.bad_images:
                 self._note(index)
         return batch
 
     def _note(self, index: int) -> None:
-        self.bad_images[index] = self._source[index].name
-        log.warning(
-            'unreadable image %d of at most %d: %s',
-            len(self.bad_images),
-            self._limit,
-            self.bad_images[index],
-        )
-        if len(self.bad_images) > self._limit:
-            names = ', '.join(list(self.bad_images.values())[:5])
+        try:
+            self._explain(index)
+            reason = f'example {index}: unreadable at first, readable now'
+        except DecodeError as error:
+            reason = str(error)
+        self.bad_images[index] = reason
+        count = len(self.bad_images)
+        log.warning('unreadable image %d, %d allowed: %s', count, self._limit, reason)
+        if count > self._limit:
+            found = '\n'.join(list(self.bad_images.values())[:5])
             raise BadImagesError(
-                f'{len(self.bad_images)} images cannot be read, more than '
-                f'bad_image_limit={self._limit}: {names}'
+                f'{count} images cannot be read, bad_image_limit={self._limit} is '
+                f'allowed: repair or remove them, or raise the limit:\n{found}'
             )
 
     def close(self) -> None:
         """Ends the readers."""
         self._iterator.close()
-
-
-class _Decoder:
-    """Reads and decodes examples by index; keeps those of a small set."""
-
-    def __init__(self, source: Source, format: Format):
-        self._source, self._format = source, format
-        self._cache, self._cached_bytes = {}, 0
-
-    def __getstate__(self):
-        return {**self.__dict__, '_cache': {}, '_cached_bytes': 0}
-
-    def __call__(self, index: int) -> tuple[np.ndarray, int]:
-        if index in self._cache:
-            return self._cache[index]
-        example = self._source[index]
-        pixels = example.image
-        if isinstance(pixels, bytes):
-            pixels = decode(
-                pixels,
-                example.name,
-                channels=self._format.channels,
-                exif_rotation=self._format.exif_rotation,
-            )
-        elif pixels.shape[-1] != self._format.channels:
-            raise ValueError(
-                f'{example.name} has {pixels.shape[-1]} channels; '
-                f'image_channels={self._format.channels} is set'
-            )
-        if self._cached_bytes + pixels.nbytes < _CACHE_BYTES:
-            self._cache[index] = pixels, example.label
-            self._cached_bytes += pixels.nbytes
-        return pixels, example.label
-
-
-class _TrainExample(grain.RandomMapTransform):
-    """Turns an index into an augmented example."""
-
-    def __init__(self, source: Source, format: Format, augmentation: Augmentation):
-        self._decode = _Decoder(source, format)
-        self._count = len(source)
-        self._size, self._augmentation = format.image_size, augmentation
-
-    def random_map(self, index: int, rng: np.random.Generator):
-        first, bad = int(index), -1
-        for index in range(first, first + min(_TRIES, self._count)):
-            try:
-                pixels, label = self._decode(index % self._count)
-            except DecodeError:
-                bad = first
-                continue
-            image = self._cut(pixels, rng)
-            return {
-                'image': image,
-                'label': np.int32(label),
-                'bad': np.int64(bad),
-            }
-        raise BadImagesError(
-            f'no image from place {first} of the source on is readable'
-        )
-
-    def _cut(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        size, how = self._size, self._augmentation
-        if how.crop_scale:
-            top, left, height, width = _crop_box(pixels.shape[:2], how, rng)
-            pixels = pixels[top : top + height, left : left + width]
-            pixels = resize_smoothly(np.ascontiguousarray(pixels), size)
-        else:
-            pixels = center_crop(pixels, size, size)
-            if how.pad:
-                pad = (how.pad, how.pad)
-                pixels = np.pad(pixels, (pad, pad, (0, 0)))
-                top, left = rng.integers(0, 2 * how.pad + 1, 2)
-                pixels = pixels[top : top + size, left : left + size]
-        if how.flip and rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        return np.ascontiguousarray(pixels)
-
-
-def _crop_box(shape, how: Augmentation, rng: np.random.Generator):
-    """Draws a box as torchvision's RandomResizedCrop: (top, left, height, width)."""
-    height, width = shape
-    low, high = (math.log(ratio) for ratio in how.crop_ratio)
-    for _ in range(10):
-        area = height * width * rng.uniform(*how.crop_scale)
-        ratio = math.exp(rng.uniform(low, high))
-        box_width, box_height = (
-            round(math.sqrt(area * ratio)),
-            round(math.sqrt(area / ratio)),
-        )
-        if 0 < box_width <= width and 0 < box_height <= height:
-            top = rng.integers(0, height - box_height + 1)
-            left = rng.integers(0, width - box_width + 1)
-            return top, left, box_height, box_width
-    # An image too long for any box: as much of its middle as the ratio allows.
-    ratio = min(max(width / height, how.crop_ratio[0]), how.crop_ratio[1])
-    box_width = min(width, round(height * ratio))
-    box_height = min(height, round(width / ratio))
-    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
-
-
-class _EvalExample(grain.MapTransform):
-    """Turns an index into an example, or a blank behind the last one."""
-
-    def __init__(self, source: Source, format: Format, resize: int):
-        self._decode = _Decoder(source, format)
-        self._count, self._resize = len(source), resize
-        self._size, self._channels = format.image_size, format.channels
-
-    def map(self, index: int):
-        bad, mask, label = -1, 0.0, 0
-        image = np.zeros((self._size, self._size, self._channels), np.uint8)
-        if index < self._count:
-            try:
-                pixels, label = self._decode(int(index))
-            except DecodeError:
-                bad = int(index)
-            else:
-                image = np.ascontiguousarray(
-                    center_crop(pixels, self._size, self._resize)
-                )
-                mask = 1.0
-        return {
-            'image': image,
-            'label': np.int32(label),
-            'mask': np.float32(mask),
-            'bad': np.int64(bad),
-        }
 
 
 def _shuffled(count: int, seed: int):
@@ -388,15 +268,3 @@ def _share(batch_size: int, reading: Reading) -> int:
             'processes'
         )
     return batch_size // reading.process_count
-
-
-def _end_with_parent(*_) -> None:
-    """Ends a reader process whose parent was killed; it would live for ever."""
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from slimjax.convolution import Form
 from slimjax.layers import SlimConv, SlimDense
@@ -213,3 +213,16 @@ class SlimmableClassifier(nn.Module):
 def max_pool(values: Array, padding: int) -> Array:
     """Returns the maxima of 3x3 windows at every second pixel."""
     return nn.max_pool(values, (3, 3), (2, 2), ((padding, padding),) * 2)
+
+
+def average_pool(values: Array) -> Array:
+    """Returns the means of 3x3 windows at every second pixel, padding counted."""
+    sums = lax.reduce_window(
+        values,
+        0.0,
+        lax.add,
+        (1, 3, 3, 1),
+        (1, 2, 2, 1),
+        ((0, 0), (1, 1), (1, 1), (0, 0)),
+    )
+    return sums / 9

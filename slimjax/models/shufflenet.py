@@ -12,7 +12,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier, max_pool
+from slimjax.models.common import (
+    ConvNorm,
+    Maps,
+    SlimmableClassifier,
+    average_pool,
+    max_pool,
+)
 from slimjax.width import Width, truncate
 
 _GROUPS = 3
@@ -49,7 +55,7 @@ class ShuffleNet(SlimmableClassifier):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> model, images = ShuffleNet(num_classes=10), jnp.ones((1, 32, 32, 3))
+        >>> model, images = ShuffleNet(num_classes=10), jnp.ones((1, 64, 64, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> model.apply(variables, images, width=0.5).shape
         (1, 10)
@@ -156,9 +162,7 @@ class DownBlock(nn.Module):
             name='expand',
         )
         hidden = expand(hidden, **run)
-        pooled = nn.avg_pool(
-            maps.values, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True
-        )
+        pooled = average_pool(maps.values)
         residual = Maps(nn.relu(hidden.values), hidden.counts)
         return _concatenate([residual, Maps(pooled, maps.counts)])
 

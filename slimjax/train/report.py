@@ -68,7 +68,7 @@ def config_lines(
 
     Example:
         >>> config_lines({'seed': 1, 'pad': 0}, overridden=['seed'])
-        ['* seed = 1', '  pad = 0']
+        ['  pad = 0', '* seed = 1']
     """
     return [
         f'{"*" if name in overridden else " "} {name} = {_plain(config[name])}'
