@@ -172,10 +172,8 @@ def digits_builder(data_dir: str = '') -> Any:
     except FileExistsError:
         # Another process was faster: what it made is the same.
         builder = Builder(data_dir=root, file_format='array_record')
-        if not _is_prepared(builder):
-            raise FileExistsError(
-                f'{builder.data_path} is no complete data set: remove it'
-            ) from None
+    if not _is_prepared(builder):
+        raise FileExistsError(f'{builder.data_path} is no complete data set: remove it')
     return builder
 
 

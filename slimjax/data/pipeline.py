@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -224,12 +225,17 @@ class Batches(Iterator):
                 ),
                 worker_init_fn=end_with_parent,
             )
-        self._iterator = iter(dataset)
+        self._iterators = [iter(dataset)]
+        # At the latest as the interpreter ends, while grain is still whole: it would
+        # otherwise print errors of its own end.
+        self._close = weakref.finalize(self, _close, self._iterators)
         self._explain, self._limit = explain, bad_image_limit
         self.bad_images: dict[int, str] = {}
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batch = dict(next(self._iterator))
+        if not self._iterators:
+            raise StopIteration
+        batch = dict(next(self._iterators[0]))
         # Reader processes cannot count together: the batch says what was broken.
         for index in batch.pop('bad').tolist():
             if index >= 0 and index not in self.bad_images:
@@ -253,8 +259,13 @@ class Batches(Iterator):
             )
 
     def close(self) -> None:
-        """Ends the readers."""
-        self._iterator.close()
+        """Ends the readers; there are no batches after it."""
+        self._close()
+
+
+def _close(iterators: list[grain.DatasetIterator]) -> None:
+    while iterators:
+        iterators.pop().close()
 
 
 def _shuffled(count: int, seed: int):
