@@ -14,18 +14,18 @@ def get_config():
 
     config.dataset = 'digits'  # 8 x 8 px, grey; split in 1,197 / 240 / 360
     config.num_classes = 10
-    config.image_size = 16
+    config.image_size = 12
     config.image_channels = 1
-    config.eval_resize = 16
+    config.eval_resize = 12
     config.mean = (0.305,)
     config.std = (0.376,)
     config.crop_scale = ()
-    config.pad = 1  # and a random crop of 16 px
+    config.pad = 1  # and a random crop of 12 px
     config.flip = False  # a mirrored digit is another sign
 
     config.batch_size = 64
     config.eval_batch_size = 120
-    config.train_epochs = 40
+    config.train_epochs = 22
     config.warmup_epochs = 2
     config.learning_rate = 0.05
     config.schedule = 'cosine'

@@ -1,4 +1,4 @@
-"""Prepares ImageNet for training, or converts a TFDS data set; without TensorFlow.
+r"""Prepares ImageNet for training, or converts a TFDS data set; without TensorFlow.
 
 From folders, or from the official archives:
 

@@ -6,8 +6,15 @@ import pathlib
 ROOT = pathlib.Path(__file__).parents[1]
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ['XLA_FLAGS'] = (
-    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+# Compiling takes most of the time of these tests, and LLVM's optimiser most of that.
+# The program that it gets, its memory plan included, is the same.
+os.environ['XLA_FLAGS'] = ' '.join(
+    [
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_force_host_platform_device_count=4',
+        '--xla_backend_optimization_level=0',
+        '--xla_llvm_disable_expensive_passes=true',
+    ]
 )
 os.environ['TFDS_DATA_DIR'] = str(ROOT / '.cache' / 'tensorflow_datasets')
 # Children of the tests share the compilations too.

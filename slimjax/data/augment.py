@@ -130,8 +130,9 @@ def color_jitter(
 
 
 def _grey(values):
+    """The brightness in whole levels, as Pillow stores it."""
     weights = jnp.asarray(_GREY, values.dtype).reshape(1, 1, 1, 3)
-    return (values * weights).sum(-1, keepdims=True)
+    return jnp.round((values * weights).sum(-1, keepdims=True))
 
 
 def _brightness(values, factor):
@@ -139,7 +140,7 @@ def _brightness(values, factor):
 
 
 def _contrast(values, factor):
-    mean = jnp.round(_grey(values).mean((1, 2), keepdims=True))
+    mean = jnp.floor(_grey(values).mean((1, 2), keepdims=True) + 0.5)
     return values * factor + mean * (1 - factor)
 
 

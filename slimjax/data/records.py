@@ -112,7 +112,9 @@ def write_shard(shard: Shard, class_names: Sequence[str]) -> Report:
         if not sound:
             repaired.append(f'{item.class_name}/{item.name}')
         example = {'image': image, 'label': item.class_name, 'file_name': item.name}
-        record = serializer.serialize_example(features.encode_example(example))
+        record = serializer.get_tf_example(features.encode_example(example))
+        # The same bytes in every process: files can be compared.
+        record = record.SerializeToString(deterministic=True)
         writer.write(record)
         num_bytes += len(record)
     writer.close()

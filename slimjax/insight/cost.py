@@ -1,49 +1,68 @@
 """Parameters and multiply-adds of each width, read off the traced program.
 
-Nothing is computed and no layer is known by name, so a user's own network is counted
-as well: only shapes of the jaxpr matter.
+Nothing is computed, no array is placed on a device, and no layer is known by name, so
+that a user's own network is counted as well.
 """
 
+import contextlib
 import dataclasses
-import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from slimjax.width import Width, widest_first, width_name
+from slimjax.insight.passes import pass_keywords
+from slimjax.insight.program import (
+    multiply_adds,
+    pooled_elements,
+    total,
+    used_elements,
+)
+from slimjax.width import Width, width_name
 
 
 @dataclasses.dataclass(frozen=True)
 class WidthCost:
-    """What one image costs at one width.
+    """What a network costs at one width.
 
     Attributes:
-        params: parameters that this width uses, its BatchNorm included.
+        params: parameters that this width uses, those of its norms included.
         norm_params: those of them that are scale and bias of a norm.
-        macs: multiply-adds of convolutions and matrix products.
-        pooled: elements that go into average pools, which the published profiler
-            counts as multiply-adds.
+        macs: multiply-adds of convolutions and matrix products for one image.
+        profiler_macs: what the published profiler calls MACs: `macs`, and one for
+            each element that enters an average pool.
     """
 
     params: int
     norm_params: int
     macs: int
-    pooled: int
+    profiler_macs: int
 
 
 def width_costs(
-    model: nn.Module, image_shape: tuple[int, int, int]
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    widths: Sequence[Width] | None = None,
 ) -> dict[Width, WidthCost]:
     """Returns the costs of every width of a model, widest first.
 
+    A depthwise convolution by `slimjax.convolution.convolve`, which the CPU runs as
+    shifted products, is counted where a module has it as `conv_form`, as all of
+    slimjax do. A parameter from which an index array picks counts whole.
+
     Args:
-        model: takes images and `width=`, and has a field `widths`.
-        image_shape: height, width and channels.
+        model: a Flax module called with images, and with `width=` and `train=` if it
+            takes them; one that takes no `width=` is counted as width 1.0.
+        image_shape: height and width in pixels, and channels.
+        widths: None for the model's field `widths`.
+
+    Raises:
+        ValueError: `image_shape` is no three sizes, or the widths are unknown.
 
     Example:
         >>> import slimjax
@@ -51,26 +70,29 @@ def width_costs(
         >>> width_costs(model, (224, 224, 3))[0.25].macs
         41030272
     """
-    if hasattr(model, 'conv_form'):
-        # Shifted products would hide the convolutions.
-        model = model.clone(conv_form='plain')
-    images, variables = _shapes(model, image_shape)
-    return {
-        width: _cost(model, variables, images, width)
-        for width in widest_first(model.widths)
-    }
+    return _costs(model, image_shape, widths)[1]
 
 
-def cost_results(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def cost_results(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    widths: Sequence[Width] | None = None,
+) -> dict[str, Any]:
     """Returns the costs of every width as `--json` writes them.
 
     Args:
-        model: takes images and `width=`, and has a field `widths`.
-        image_shape: height, width and channels.
+        model: as in `width_costs`.
+        image_shape: height and width in pixels, and channels.
+        widths: None for the model's field `widths`.
 
     Returns:
         `{'stored_params': parameters of all widths together, 'widths': {'0.25':
-        {'params': int, 'norm_params': int, 'macs': int, 'pooled': int}, ...}}`.
+        {'params': int, 'norm_params': int, 'macs': int, 'profiler_macs': int}, ...}}`,
+        widest first.
+
+    Raises:
+        ValueError: `image_shape` is no three sizes, or the widths are unknown.
 
     Example:
         >>> import slimjax
@@ -78,138 +100,79 @@ def cost_results(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[st
         >>> cost_results(model, (224, 224, 3))['stored_params']
         4264808
     """
-    _, variables = _shapes(model, image_shape)
+    stored, costs = _costs(model, image_shape, widths)
     return {
-        'stored_params': sum(
-            leaf.size for leaf in jax.tree.leaves(variables['params'])
-        ),
+        'stored_params': stored,
         'widths': {
-            width_name(width): dataclasses.asdict(cost)
-            for width, cost in width_costs(model, image_shape).items()
+            width_name(width): dataclasses.asdict(cost) for width, cost in costs.items()
         },
     }
 
 
-def _shapes(model, image_shape):
+def _costs(model, image_shape, widths) -> tuple[int, dict[Width, WidthCost]]:
+    if len(image_shape) != 3:
+        raise ValueError(
+            f'image_shape={tuple(image_shape)}: (height, width, channels) is expected'
+        )
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return images, jax.eval_shape(model.init, jax.random.key(0), images)
+    keywords = pass_keywords(model, widths)
+    widest = next(iter(keywords))
+    with _plain_convolutions():
+        key = jax.eval_shape(jax.random.key, 0)
+        init = partial(model.init, **keywords[widest])
+        variables = jax.eval_shape(init, key, images)
+        costs = {
+            width: _cost(model, variables, images, keywords[width])
+            for width in keywords
+        }
+    params = jax.tree.leaves(variables.get('params', {}))
+    return sum(math.prod(leaf.shape) for leaf in params), costs
 
 
-def _cost(model, variables, images, width) -> WidthCost:
-    apply = functools.partial(model.apply, width=width)
-    closed = jax.make_jaxpr(apply)(variables, images)
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    used = {
-        path: np.zeros(leaf.size, bool)
-        for path, leaf in leaves
-        if path[0].key == 'params'
+def _cost(model, variables, images, keywords) -> WidthCost:
+    def run(params, others, images):
+        return model.apply({**others, 'params': params}, images, **keywords)
+
+    others = {name: tree for name, tree in variables.items() if name != 'params'}
+    params = variables.get('params', {})
+    program = jax.make_jaxpr(run)(params, others, images).jaxpr
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    used = used_elements(program, [leaf.shape for _, leaf in leaves])
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves
+    ]
+    norms = {
+        path.rpartition('/')[0] for path in paths if path.rpartition('/')[2] == 'scale'
     }
-    # What of which parameter a value of the program holds, as places in it.
-    places = {
-        var: (path, np.arange(leaf.size).reshape(leaf.shape))
-        for var, (path, leaf) in zip(closed.jaxpr.invars, leaves, strict=False)
-        if path in used
-    }
-    _mark_used(closed.jaxpr, places, used)
-    counts = {path: int(mask.sum()) for path, mask in used.items()}
-    norms = {path[:-1] for path in counts if path[-1].key == 'scale'}
+    macs = total(program, multiply_adds)
     return WidthCost(
-        params=sum(counts.values()),
-        norm_params=sum(n for path, n in counts.items() if path[:-1] in norms),
-        macs=sum(n * _macs(eqn) for eqn, n in _equations(closed.jaxpr)),
-        pooled=sum(n * _pooled(eqn) for eqn, n in _equations(closed.jaxpr)),
+        params=sum(used),
+        norm_params=sum(
+            count
+            for path, count in zip(paths, used, strict=True)
+            if path.rpartition('/')[0] in norms
+        ),
+        macs=macs,
+        profiler_macs=macs + total(program, pooled_elements),
     )
 
 
-def _inner_jaxprs(eqn) -> list[Any]:
-    """The programs inside an equation, such as those of `jit` and `cond`."""
-    found = []
-    for value in eqn.params.values():
-        for each in value if isinstance(value, (tuple, list)) else (value,):
-            inner = getattr(each, 'jaxpr', each)
-            if hasattr(inner, 'eqns'):
-                found.append(inner)
-    return found
+@contextlib.contextmanager
+def _plain_convolutions() -> Iterator[None]:
+    """Has modules call XLA's convolution: shifted products would hide it."""
 
+    def interceptor(call, args, kwargs, context):
+        layer = context.module
+        if not hasattr(layer, 'conv_form'):
+            return call(*args, **kwargs)
+        # Modules are frozen. The user's own object may be the one that runs, so the
+        # form is put back.
+        form = layer.conv_form
+        object.__setattr__(layer, 'conv_form', 'plain')
+        try:
+            return call(*args, **kwargs)
+        finally:
+            object.__setattr__(layer, 'conv_form', form)
 
-def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
-    """Yields each equation and how often it runs."""
-    for eqn in jaxpr.eqns:
-        inner = _inner_jaxprs(eqn)
-        if not inner:
-            yield eqn, times
-        elif eqn.primitive.name == 'cond':
-            # One branch runs: the costliest is counted.
-            yield from max(
-                (list(_equations(branch, times)) for branch in inner),
-                key=lambda found: sum(n * _macs(each) for each, n in found),
-            )
-        else:
-            for each in inner:
-                yield from _equations(each, times * eqn.params.get('length', 1))
-
-
-def _macs(eqn) -> int:
-    if eqn.primitive.name == 'conv_general_dilated':
-        kernel = eqn.invars[1].aval.shape
-        outputs = kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
-        return eqn.outvars[0].aval.size * math.prod(kernel) // outputs
-    if eqn.primitive.name == 'dot_general':
-        (contracted, _), _ = eqn.params['dimension_numbers']
-        left = eqn.invars[0].aval.shape
-        return eqn.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-    return 0
-
-
-def _pooled(eqn) -> int:
-    inputs = eqn.invars[0].aval if eqn.invars else None
-    windows = eqn.primitive.name == 'reduce_window_sum'
-    over_space = (
-        eqn.primitive.name == 'reduce_sum'
-        and inputs.ndim == 4
-        and tuple(eqn.params['axes']) == (1, 2)
-    )
-    return inputs.size if windows or over_space else 0
-
-
-def _mark_used(jaxpr, places: dict, used: dict) -> None:
-    """Marks the elements of parameters that any arithmetic of `jaxpr` reads."""
-    for eqn in jaxpr.eqns:
-        known = [
-            places.get(var) if not hasattr(var, 'val') else None for var in eqn.invars
-        ]
-        if not any(known):
-            continue
-        name, inner = eqn.primitive.name, _inner_jaxprs(eqn)
-        if len(inner) == 1 and len(inner[0].invars) == len(eqn.invars):
-            arguments = {
-                var: place
-                for var, place in zip(inner[0].invars, known, strict=True)
-                if place
-            }
-            _mark_used(inner[0], arguments, used)
-            for outer, var in zip(eqn.outvars, inner[0].outvars, strict=False):
-                if not hasattr(var, 'val') and var in arguments:
-                    places[outer] = arguments[var]
-        elif known[0] and name in _REARRANGE:
-            path, indices = known[0]
-            places[eqn.outvars[0]] = path, _REARRANGE[name](indices, eqn.params)
-        else:
-            for path, indices in filter(None, known):
-                used[path][indices.ravel()] = True
-
-
-def _slice(indices, params):
-    strides = params['strides'] or (1,) * indices.ndim
-    bounds = zip(params['start_indices'], params['limit_indices'], strides, strict=True)
-    return indices[tuple(slice(*each) for each in bounds)]
-
-
-_REARRANGE = {
-    'slice': _slice,
-    'reshape': lambda indices, params: indices.reshape(params['new_sizes']),
-    'squeeze': lambda indices, params: indices.squeeze(params['dimensions']),
-    'transpose': lambda indices, params: indices.transpose(params['permutation']),
-    'convert_element_type': lambda indices, params: indices,
-    'copy': lambda indices, params: indices,
-}
+    with nn.intercept_methods(interceptor):
+        yield

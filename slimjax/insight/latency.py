@@ -1,8 +1,8 @@
 """How long a network takes for an image on this device."""
 
-import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slimjax.width import Width, widest_first
+from slimjax.insight.passes import pass_keywords
+from slimjax.width import Width
+
+_WARM_UPS = 3
 
 
 def latency_ms(
@@ -18,6 +21,7 @@ def latency_ms(
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     *,
+    widths: Sequence[Width] | None = None,
     batch_size: int = 1,
     repeats: int = 30,
 ) -> dict[Width, float]:
@@ -26,11 +30,16 @@ def latency_ms(
     The widths take turns, so that whatever else the machine does hits all alike.
 
     Args:
-        model: takes images and `width=`, and has a field `widths`.
+        model: a Flax module called with images, and with `width=` and `train=` if it
+            takes them; one that takes no `width=` is timed as width 1.0.
         variables: of the model.
-        image_shape: height, width and channels.
-        batch_size: images that are run together.
-        repeats: timed runs of each width.
+        image_shape: height and width in pixels, and channels.
+        widths: None for the model's field `widths`.
+        batch_size: images that are run together; their time is shared out.
+        repeats: timed runs of each width, after the first ones, which compile.
+
+    Raises:
+        ValueError: less than one image or run, or the widths are unknown.
 
     Example:
         >>> import slimjax
@@ -40,20 +49,22 @@ def latency_ms(
         >>> latency_ms(model, variables, (32, 32, 3), repeats=1)[0.25] > 0
         True
     """
+    for name, value in (('batch_size', batch_size), ('repeats', repeats)):
+        if value < 1:
+            raise ValueError(f'{name}={value}: at least 1 is needed')
     images = jnp.zeros((batch_size, *image_shape), jnp.float32)
     variables = jax.device_put(variables)
-    runs = {}
-    for width in widest_first(model.widths):
-        runs[width] = jax.jit(functools.partial(model.apply, width=width))
-        for _ in range(3):
-            jax.block_until_ready(runs[width](variables, images))
-    times = {width: [] for width in runs}
-    for _ in range(repeats):
+    runs = {
+        width: jax.jit(partial(model.apply, **keywords))
+        for width, keywords in pass_keywords(model, widths).items()
+    }
+    seconds = {width: [] for width in runs}
+    for _ in range(_WARM_UPS + repeats):
         for width, run in runs.items():
             start = time.perf_counter()
             jax.block_until_ready(run(variables, images))
-            times[width].append(time.perf_counter() - start)
+            seconds[width].append(time.perf_counter() - start)
     return {
-        width: 1000 * float(np.median(each)) / batch_size
-        for width, each in times.items()
+        width: 1000 * float(np.median(each[_WARM_UPS:])) / batch_size
+        for width, each in seconds.items()
     }

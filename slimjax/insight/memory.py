@@ -2,6 +2,8 @@
 
 import jax
 
+_UNITS = (('KiB', 2**10), ('MiB', 2**20), ('GiB', 2**30))
+
 
 def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
     """Returns the bytes of temporaries on one device; None where XLA does not tell.
@@ -11,8 +13,7 @@ def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
         >>> temporary_bytes(jax.jit(jnp.sin).lower(jnp.ones(4)).compile()) >= 0
         True
     """
-    analysis = compiled.memory_analysis()
-    return getattr(analysis, 'temp_size_in_bytes', None)
+    return getattr(compiled.memory_analysis(), 'temp_size_in_bytes', None)
 
 
 def format_bytes(count: float) -> str:
@@ -22,8 +23,10 @@ def format_bytes(count: float) -> str:
         >>> format_bytes(999), format_bytes(3 * 2**20)
         ('999 B', '3.0 MiB')
     """
-    for unit in ('B', 'KiB', 'MiB', 'GiB'):
-        if count < 1024 or unit == 'GiB':
-            break
-        count /= 1024
-    return f'{count:.0f} {unit}' if unit == 'B' else f'{count:.1f} {unit}'
+    if count < 1024:
+        return f'{count:.0f} B'
+    # What would read as 1024.0 of a unit belongs to the next one.
+    unit, size = next(
+        ((unit, size) for unit, size in _UNITS if count < 1023.95 * size), _UNITS[-1]
+    )
+    return f'{count / size:.1f} {unit}'

@@ -1,23 +1,52 @@
 """Accuracy against multiply-adds, as a picture."""
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from slimjax.insight.table import format_count
+
+Results = Mapping[str, Any]
+# (multiply-adds, top-1 in per cent, width)
+Points = list[tuple[float, float, str]]
+
+_COLORS = ('#0b6e99', '#d1495b', '#6a994e', '#8d6a9f', '#7a7a7a')
+_MARKERS = 'osD^v'
+# From this ratio of multiply-adds on, the axis is logarithmic.
+_LOG_RATIO = 4
+# Labels of one series stand at least this share of the axis apart.
+_LABEL_DISTANCE = 0.08
+
 
 def plot_accuracy(
-    results: Mapping[str, Any], path: str | pathlib.Path, *, title: str = ''
+    results: Results,
+    path: str | pathlib.Path,
+    title: str = '',
+    *,
+    label: str = 'slimmable',
+    others: Mapping[str, Results] | None = None,
 ) -> None:
     """Draws the top-1 accuracy of every width against its multiply-adds.
 
     Args:
-        results: `{'widths': {'0.25': {'macs': ..., 'top1': ...}}}`, top-1 as fraction.
+        results: `{'widths': {'0.25': {'macs': ..., 'top1': ...}}}`, top-1 as fraction;
+            a width that lacks one of the two is left out.
         path: a PNG file, written whole or not at all.
         title: stands above the plot.
+        label: what `results` are called where `others` stand beside them.
+        others: further results by name, such as those of networks trained alone.
 
     Raises:
         ImportError: matplotlib is not installed.
+        ValueError: no width has both values.
+
+    Example:
+        >>> import tempfile
+        >>> results = {'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_accuracy(results, pathlib.Path(folder, 'accuracy.png'), 'Digits')
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,37 +55,123 @@ def plot_accuracy(
         raise ImportError(
             "a plot needs matplotlib: pip install 'slimjax[demo]'"
         ) from None
-    points = sorted(
-        (values['macs'] / 1e6, 100 * values['top1'], width)
-        for width, values in results['widths'].items()
-    )
-    macs, accuracies, _ = zip(*points, strict=True)
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout='constrained')
+    series = {
+        name: _points(name, each)
+        for name, each in {label: results, **(others or {})}.items()
+    }
+    # A canvas of its own leaves the backend of the user's pyplot alone.
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(macs, accuracies, 'o-', color='#0b6e99', linewidth=2, markersize=8)
-    for x, y, width in points:
+    share = _scale_axes(axes, [point for points in series.values() for point in points])
+    for number, (name, points) in enumerate(series.items()):
+        color = _COLORS[number % len(_COLORS)]
+        axes.plot(
+            [macs for macs, _, _ in points],
+            [accuracy for _, accuracy, _ in points],
+            marker=_MARKERS[number % len(_MARKERS)],
+            linestyle='--' if number else '-',
+            linewidth=1.8,
+            markersize=6,
+            color=color,
+            label=name,
+        )
+        rivals = [each for other, each in series.items() if other != name]
+        _label_points(axes, points, rivals, share, color)
+    axes.set_title(title)
+    if others:
+        axes.legend(frameon=False, loc='lower right')
+    _save(figure, pathlib.Path(path))
+
+
+def _points(name: str, results: Results) -> Points:
+    points = sorted(
+        (values['macs'], 100 * values['top1'], width)
+        for width, values in results['widths'].items()
+        if values.get('macs') and math.isfinite(values.get('top1', math.nan))
+    )
+    if not points:
+        raise ValueError(
+            f'{name}: no width has both macs and top1, so nothing is drawn'
+        )
+    return points
+
+
+def _scale_axes(axes, points: Points):
+    """Sets up the axes; returns where along the first one a number falls, 0 to 1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    macs, accuracies, _ = zip(*points, strict=True)
+    low, high = min(macs), max(macs)
+    log = high > _LOG_RATIO * low
+    if log:
+        ratio = (high / low) ** 0.12
+        low, high = low / ratio, high * ratio
+        axes.set_xscale('log')
+        subs = (1, 2, 5) if high / low < 300 else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    else:
+        margin = 0.12 * (high - low or high)
+        low, high = low - margin, high + margin
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=(1, 2, 5, 10)))
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axes.minorticks_off()
+    # A network that is right about everything is not spread over the whole height.
+    spread = max(max(accuracies) - min(accuracies), 1)
+    bottom, top = min(accuracies) - 0.25 * spread, max(accuracies) + 0.3 * spread
+    ticks = MaxNLocator(9, steps=(1, 2, 5, 10)).tick_values(bottom, top)
+    axes.set_yticks([tick for tick in ticks if max(bottom, 0) <= tick <= min(top, 100)])
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel('multiply-adds an image')
+    axes.set_ylabel('top-1 accuracy, %')
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[['top', 'right']].set_visible(False)
+
+    def share(value: float) -> float:
+        if log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    return share
+
+
+def _tick(value: float) -> str:
+    number, _, unit = format_count(value).partition(' ')
+    return f'{float(number):g} {unit}'.strip()
+
+
+def _label_points(axes, points: Points, rivals: list[Points], share, color) -> None:
+    """Writes width and accuracy at the points, as far as there is room."""
+    labelled = []
+    # The ends come first: between them stands what there is room for.
+    for macs, accuracy, width in [points[-1], *points[:1], *points[-2:0:-1]]:
+        beside = [y for each in rivals for _, y, name in each if name == width]
+        above = all(accuracy >= other for other in beside)
+        below = bool(beside) and all(accuracy < other for other in beside)
+        place = share(macs)
+        crowded = any(abs(place - other) < _LABEL_DISTANCE for other in labelled)
+        if crowded or not (above or below):
+            continue
+        labelled.append(place)
+        times = '\N{MULTIPLICATION SIGN}' if width.replace('.', '').isdigit() else ''
         axes.annotate(
-            f'{width}x\n{y:.1f} %',
-            (x, y),
-            xytext=(0, 11),
+            f'{width}{times}\n{accuracy:.1f} %',
+            (macs, accuracy),
+            # Aside, as the curve rises to the right.
+            xytext=(-8, 6) if above else (8, -6),
             textcoords='offset points',
             ha='center',
-            fontsize=9,
+            va='bottom' if above else 'top',
+            fontsize=8.5,
+            color=color,
         )
-    spread = max(accuracies) - min(accuracies) or 1
-    axes.set_ylim(min(accuracies) - 0.2 * spread, max(accuracies) + 0.4 * spread)
-    if max(macs) > 5 * min(macs):
-        axes.set_xscale('log')
-        axes.set_xlim(min(macs) / 1.5, max(macs) * 1.5)
-    axes.set_xticks(macs, [f'{value:.3g}' for value in macs])
-    axes.minorticks_off()
-    axes.set_xlabel('million multiply-adds an image')
-    axes.set_ylabel('top-1 accuracy, %')
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    path = pathlib.Path(path)
-    temporary = path.with_name(f'{path.name}.tmp')
-    figure.savefig(temporary, format='png')
-    os.replace(temporary, path)
+
+
+def _save(figure, path: pathlib.Path) -> None:
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        figure.savefig(temporary, format='png')
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

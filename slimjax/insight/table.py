@@ -4,39 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def count(value: float) -> str:
+def format_count(value: float) -> str:
     """Returns a count for people.
 
     Example:
-        >>> count(950), count(4_210_088), count(4_089_184_256)
-        ('950', '4.21 M', '4.09 G')
+        >>> [format_count(n) for n in (950, 4_210_088, 568_740_352, 4_089_184_256)]
+        ['950', '4.2 M', '568.7 M', '4.09 G']
     """
-    for size, unit in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
-        if value >= size:
-            return (
-                f'{value / size:#.3g}{unit}'
-                if value < 100 * size
-                else (f'{value / size:.0f}{unit}')
-            )
+    # What would read as 1000.0 belongs to the next unit.
+    for size, unit, digits in ((1e9, 'G', 2), (1e6, 'M', 1), (1e3, 'k', 1)):
+        if value >= 0.99995 * size:
+            return f'{value / size:.{digits}f} {unit}'
     return f'{value:.0f}'
 
 
-def percent(value: float) -> str:
-    """Returns a fraction in per cent.
-
-    Example:
-        >>> percent(0.9875)
-        '98.75'
-    """
+def _percent(value: float) -> str:
     return f'{100 * value:.2f}'
 
 
 # What a column is called, and how its values are shown.
 _COLUMNS = {
-    'params': ('params', count),
-    'macs': ('MACs', count),
-    'top1': ('top-1 %', percent),
-    'top5': ('top-5 %', percent),
+    'params': ('params', format_count),
+    'macs': ('MACs', format_count),
+    'top1': ('top-1 %', _percent),
+    'top5': ('top-5 %', _percent),
     'loss': ('loss', '{:.4f}'.format),
     'latency_ms': ('ms an image', '{:.3f}'.format),
 }
@@ -46,26 +37,42 @@ def results_table(results: Mapping[str, Any]) -> str:
     """Returns a line for each width, widest first, with the columns that are known.
 
     Args:
-        results: `{'widths': {'0.25': {'params': ..., 'macs': ..., 'top1': ...}}}`.
+        results: `{'widths': {'0.25': {...}, ...}}`, where a width has any of `params`
+            and `macs` (counts), `top1` and `top5` (fractions), `loss` and `latency_ms`
+            (milliseconds an image); others are not shown.
 
     Example:
         >>> print(results_table({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
-        width    MACs  top-1 %
-          0.5  5.00 M    50.00
+        width   MACs  top-1 %
+          0.5  5.0 M    50.00
     """
-    rows = sorted(
-        results['widths'].items(), key=lambda row: row[1].get('macs', 0), reverse=True
-    )
-    columns = [name for name in _COLUMNS if any(name in values for _, values in rows)]
-    cells = [['width', *(_COLUMNS[name][0] for name in columns)]]
-    for width, values in rows:
-        shown = [
-            _COLUMNS[name][1](values[name]) if name in values else '-'
-            for name in columns
-        ]
-        cells.append([width, *shown])
-    sizes = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    rows = sorted(results['widths'].items(), key=_size, reverse=True)
+    columns = [
+        column
+        for column in _COLUMNS
+        if any(values.get(column) is not None for _, values in rows)
+    ]
+    cells = [['width', *(_COLUMNS[column][0] for column in columns)]]
+    cells += [
+        [width, *(_cell(values.get(column), column) for column in columns)]
+        for width, values in rows
+    ]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return '\n'.join(
         '  '.join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
         for row in cells
     )
+
+
+def _cell(value: float | None, column: str) -> str:
+    return '-' if value is None else _COLUMNS[column][1](value)
+
+
+def _size(row: tuple[str, Mapping[str, Any]]) -> tuple[float, float]:
+    """What a width is ordered by: its cost, and its number where it has one."""
+    width, values = row
+    try:
+        multiplier = float(width)
+    except ValueError:
+        multiplier = 0.0
+    return values.get('macs') or 0, multiplier

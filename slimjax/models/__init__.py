@@ -65,6 +65,8 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
             f'{name} has no field {", ".join(unknown)}; its fields are '
             + ', '.join(known)
         )
+    # A model is a static argument of compiled functions, so its fields are hashable.
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     model = MODELS[name](**fields)
     widest_first(model.widths)
     return model

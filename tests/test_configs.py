@@ -1,0 +1,105 @@
+"""Every recipe of every config file builds, initialises and describes."""
+
+import pathlib
+
+import pytest
+
+from slimjax import commands
+from slimjax.config import FIELDS, check, complete
+from slimjax.main import load_config
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+# file, recipe, epochs (or steps), batch, group, rate, MACs of the narrowest
+RECIPES = [
+    ('imagenet', 's_mobilenet_v1', 480, 160, 40, 0.045, 41_030_272),
+    ('imagenet', 's_mobilenet_v1_8', 480, 160, 40, 0.045, 41_030_272),
+    ('imagenet', 's_mobilenet_v2', 480, 160, 40, 0.045, 59_285_808),
+    ('imagenet', 's_shufflenet', 250, 1024, 128, 0.5, 37_549_896),
+    ('imagenet', 's_shufflenet_paper', 250, 512, 128, 0.25, 37_549_896),
+    ('imagenet', 's_resnet50', 100, 256, 64, 0.1, 278_085_632),
+    ('imagenet', 's_resnet101', 100, 256, 64, 0.1, None),
+    ('imagenet', 's_resnet152', 100, 256, 64, 0.1, None),
+    ('cifar10', 'resnet26', 200, 128, 'device', 0.1, None),
+    ('cifar10', 'resnet50', 200, 128, 'device', 0.1, None),
+    ('cifar10', 'mobilenet_v1', 200, 128, 'device', 0.1, None),
+    ('cifar10', 'mobilenet_v2', 200, 128, 'device', 0.1, None),
+    ('digits', '', 22, 64, 'device', 0.05, None),
+    ('folder', '', 90, 64, 'device', 0.025, None),
+    ('synthetic', 'resnet50', 0, 64, 'device', 0.1, 278_085_632),
+    ('synthetic', 'mobilenet_v1', 0, 64, 'device', 0.1, 41_030_272),
+    ('synthetic', 'mobilenet_v2', 0, 64, 'device', 0.1, 59_285_808),
+    ('synthetic', 'shufflenet', 0, 64, 'device', 0.1, 37_549_896),
+]
+
+
+def load(file, recipe=''):
+    return load_config(f'{CONFIGS / file}.py' + (f':{recipe}' if recipe else ''))
+
+
+@pytest.mark.parametrize(
+    ('file', 'recipe', 'epochs', 'batch', 'group', 'rate', 'macs'), RECIPES
+)
+def test_a_recipe_is_what_it_says(file, recipe, epochs, batch, group, rate, macs):
+    config = load(file, recipe)
+    assert (config.train_epochs, config.batch_size) == (epochs, batch)
+    assert (config.norm_batch, config.learning_rate) == (group, rate)
+    results = commands.describe(config, say=[].append)
+    assert len(results['widths']) == len(config.widths)
+    costs = [width['macs'] for width in results['widths'].values()]
+    assert costs == sorted(costs, reverse=True)
+    assert macs in (None, costs[-1])
+
+
+def test_every_config_file_is_in_the_table():
+    assert {path.stem for path in CONFIGS.glob('*.py')} == {row[0] for row in RECIPES}
+
+
+def test_an_unknown_recipe_lists_the_recipes():
+    with pytest.raises(ValueError, match=r'recipes are s_mobilenet_v1'):
+        load('imagenet', 'resnet')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'model': 'resnet'}, "config.model='resnet': allowed is one of mobilenet_v1"),
+        ({'widths': (0.5, 0.5)}, 'more than once'),
+        ({'widths': ()}, 'at least one width'),
+        ({'widths': (0.5, -1.0)}, r'config.widths=.*allowed is a tuple of numbers'),
+        ({'momentum': 1.5}, r'config.momentum=1.5: allowed is in \[0, 1\)'),
+        ({'learning_rate': float('nan')}, 'a finite number is needed'),
+        ({'batch_size': '64'}, "config.batch_size='64': int expected"),
+        ({'flip': 1}, 'config.flip=1: bool expected'),
+        ({'norm_batch': 'all'}, "config.norm_batch='all'"),
+        ({'train_epochs': 1.0, 'train_steps': 5}, 'train_steps=5, train_epochs=1.0'),
+        ({'crop_scale': (0.5,)}, 'two numbers'),
+        ({'crop_scale': (0.9, 0.1)}, 'two rising numbers'),
+        ({'pad': 4}, 'exclude'),
+        ({'image_channels': 1}, 'config.mean=.*3 numbers; image_channels=1'),
+        ({'loss_weights': (1.0,)}, 'as many numbers are needed as widths'),
+        ({'accumulate_steps': 3}, 'does not divide batch_size'),
+        ({'schedule': 'multistep'}, 'needs milestone_epochs'),
+        ({'best_metric': 'f1'}, 'allowed are top1, top5, loss'),
+        ({'best_metric': 'top1/0.3'}, 'allowed are top1, top5, loss'),
+        ({'model_fields': {'depth': 3}}, 'config.model_fields.depth'),
+    ],
+)
+def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, message):
+    base = {'schedule': 'cosine', 'batch_size': 64}
+    with pytest.raises(ValueError, match=message):
+        check(complete({**base, **changes}))
+
+
+def test_an_unknown_field_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
+        complete({'weight_deacy': 0.1})
+
+
+def test_a_list_is_refused():
+    with pytest.raises(ValueError, match='use a tuple'):
+        check(complete({'schedule': 'cosine', 'adam_betas': [0.9, 0.999]}))
+
+
+def test_every_field_says_what_it_means():
+    for name, field in FIELDS.items():
+        assert field.meaning, name

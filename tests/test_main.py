@@ -1,0 +1,91 @@
+"""The command line, as a user meets it."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.train.runs import ROOT, environment
+
+DIGITS = f'--config={ROOT / "configs" / "digits.py"}'
+
+
+def slimjax(*arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'slimjax.main', *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def test_describe_needs_no_data_and_writes_json(tmp_path):
+    path = tmp_path / 'costs.json'
+    done = slimjax(
+        f'--config={ROOT / "configs" / "imagenet.py"}:s_mobilenet_v1',
+        '--mode=describe',
+        '--config.widths=(0.25,1.0)',
+        f'--json={path}',
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(path.read_text())
+    assert results['widths']['1.0']['macs'] == 568_740_352
+    assert results['widths']['0.25']['params'] == 470_072
+    assert '568' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ((), '--config=FILE is needed'),
+        (('--config=nowhere.py',), "there is no file 'nowhere.py'"),
+        ((DIGITS,), 'needs --workdir'),
+        ((DIGITS, '--workdir=/tmp/x', '--config.learning_rat=1'), 'did you mean'),
+        ((DIGITS, '--workdir=/tmp/x', '--config.widths=(0,1)'), 'config.widths=(0'),
+        ((DIGITS, '--mode=eval', '--workdir=/nowhere'), 'holds no checkpoint'),
+        ((DIGITS, '--mode=run', '--workdir=/tmp/x'), 'mode'),
+        ((DIGITS, 'train', '--workdir=/tmp/x'), "'train' is not understood"),
+        ((DIGITS, '--workdir=/tmp/x', '--config.batch_size=many'), 'batch_size'),
+        (
+            (DIGITS, '--workdir=/tmp/x', '--config.dataset=imagenet2012'),
+            'prepare_imagenet.py',
+        ),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(arguments, message):
+    done = slimjax(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert 'Traceback' not in done.stderr
+
+
+def readme_examples():
+    text = (ROOT / 'README.md').read_text()
+    return '\n'.join(re.findall(r'```python\n(.*?)```', text, re.DOTALL))
+
+
+def test_the_library_example_of_the_readme_runs():
+    program = readme_examples()
+    assert 'sum_over_widths' in program
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0
+
+
+def test_the_files_that_the_readme_names_are_there():
+    text = (ROOT / 'README.md').read_text()
+    for name in re.findall(r'(?:configs|scripts|docs|slimjax)/\w+\.\w+', text):
+        assert pathlib.Path(ROOT, name).is_file(), name

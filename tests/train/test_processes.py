@@ -1,0 +1,78 @@
+"""Two processes of two devices each train, are killed, resume and evaluate."""
+
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from slimjax.train.checkpoint import load_variables
+from slimjax.train.metrics import read_metrics
+from tests.train.runs import ROOT, command, environment, run
+
+
+def start_both(workdir, **changes):
+    with socket.socket() as probe:
+        probe.bind(('localhost', 0))
+        port = probe.getsockname()[1]
+    return [
+        subprocess.Popen(
+            command(
+                workdir,
+                f'--coordinator=localhost:{port}',
+                '--processes=2',
+                f'--process={index}',
+                norm_batch='global',
+                **changes,
+            ),
+            env=environment(devices=2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+        for index in (0, 1)
+    ]
+
+
+def finish(processes):
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+@pytest.mark.timeout(580)
+def test_two_processes_do_what_one_does_and_survive_a_kill(tmp_path):
+    together, alone = tmp_path / 'together', tmp_path / 'alone'
+    processes = start_both(together)
+    deadline = time.monotonic() + 240
+    while not (together / 'checkpoints' / '2').is_dir():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    outputs = finish(start_both(together))
+    assert 'process 1 of 2' in outputs[0]
+    assert not outputs[1].strip() or 'step' not in outputs[1]
+    run(alone, devices=4, norm_batch='global')
+    found, expected = load_variables(together), load_variables(alone)
+    assert found.meta['step'] == expected.meta['step']
+    for name in ('0.5', '1.0'):
+        np.testing.assert_allclose(
+            found.stats[f'batch_stats_{name}']['stem']['norm']['mean'],
+            expected.stats[f'batch_stats_{name}']['stem']['norm']['mean'],
+            rtol=1e-3,
+            atol=1e-5,
+        )
+    lines = [read_metrics(pathlib.Path(d, 'metrics.jsonl')) for d in (together, alone)]
+    assert [line['step'] for line in lines[0]] == [line['step'] for line in lines[1]]

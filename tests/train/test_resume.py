@@ -1,0 +1,184 @@
+"""An interrupted run equals the uninterrupted one, bit for bit."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from slimjax.train.checkpoint import MIGRATIONS, Checkpoints, load_variables
+from slimjax.train.metrics import read_metrics
+from tests.train.runs import ROOT, command, environment, run
+
+
+def contents(workdir):
+    """All arrays of the newest checkpoint, and the metrics file."""
+    with Checkpoints(pathlib.Path(workdir) / 'checkpoints') as checkpoints:
+        step = checkpoints.newest
+        names = ['params', 'stats', 'training']
+        parts = checkpoints._load(step, *names)
+        best = checkpoints.best
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(parts)
+    }
+    return step, best, leaves, pathlib.Path(workdir, 'metrics.jsonl').read_text()
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('whole')
+    done = run(workdir)
+    return workdir, done.stdout
+
+
+def start(workdir, *flags, **changes):
+    return subprocess.Popen(
+        command(workdir, *flags, **changes),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def wait_for_checkpoint(workdir, process, step):
+    folder = pathlib.Path(workdir, 'checkpoints', str(step))
+    deadline = time.monotonic() + 200
+    while not folder.is_dir() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, workers):
+    process = start(tmp_path, num_workers=workers)
+    wait_for_checkpoint(tmp_path, process, 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = run(tmp_path, num_workers=workers)
+    assert 'resuming at step' in done.stdout or 'step 6/6' in done.stdout
+    assert contents(tmp_path) == contents(uninterrupted[0])
+    assert not list(tmp_path.rglob('*tmp*'))
+
+
+def test_stopping_early_and_going_on_is_the_same_run(uninterrupted, tmp_path):
+    run(tmp_path, num_train_steps=3, eval_steps=3)
+    lines = read_metrics(tmp_path / 'metrics.jsonl')
+    assert lines[-1]['step'] == 3
+    run(tmp_path)
+    step, best, leaves, metrics = contents(tmp_path)
+    whole = contents(uninterrupted[0])
+    assert (step, best, leaves) == whole[:3]
+    # The short run logged its own end.
+    last = [json.loads(line) for line in metrics.splitlines()][-1]
+    assert last == json.loads(whole[3].splitlines()[-1])
+
+
+def test_a_signal_saves_and_tells_how_to_resume(uninterrupted, tmp_path):
+    process = start(tmp_path, num_train_steps=0, train_epochs=500)
+    wait_for_checkpoint(tmp_path, process, 2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert 'saved' in output
+    assert 'resume with:' in output
+    assert f'--workdir={tmp_path}' in output
+    step = int(output.rpartition('stopped at step ')[2].split(';')[0])
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        assert checkpoints.newest == step
+
+
+def test_a_finished_run_is_only_told_again(uninterrupted):
+    workdir, _ = uninterrupted
+    before = contents(workdir)
+    done = run(workdir)
+    assert 'test with the best checkpoint' in done.stdout
+    assert contents(workdir) == before
+
+
+def test_another_config_is_refused_with_the_difference(uninterrupted):
+    workdir, _ = uninterrupted
+    done = run(workdir, check=False, learning_rate=0.7)
+    assert done.returncode == 1
+    assert 'learning_rate: 0.05 there, 0.7 now' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_checkpoints_open_without_code(uninterrupted):
+    workdir, _ = uninterrupted
+    meta = json.loads(
+        (workdir / 'checkpoints' / '6' / 'meta' / 'meta.json').read_text()
+    )
+    assert meta['format_version'] == 1
+    assert meta['class_names'] == list('0123456789')
+    assert meta['config']['widths'] == [0.5, 1.0]
+    assert 'jax' in meta['versions']
+    checkpoint = load_variables(workdir)
+    assert set(checkpoint.stats) == {'batch_stats_0.5', 'batch_stats_1.0'}
+
+
+def test_an_unknown_format_is_refused_and_an_older_one_migrated(
+    uninterrupted, tmp_path, monkeypatch
+):
+    workdir, _ = uninterrupted
+    subprocess.run(['cp', '-r', f'{workdir}/checkpoints', tmp_path], check=True)
+    for path in tmp_path.rglob('meta.json'):
+        meta = json.loads(path.read_text())
+        path.write_text(json.dumps({**meta, 'format_version': 0}))
+    with pytest.raises(ValueError, match=r'format_version=0; this slimjax reads \[1\]'):
+        load_variables(tmp_path)
+    monkeypatch.setitem(MIGRATIONS, 0, lambda meta: {**meta, 'format_version': 1})
+    assert load_variables(tmp_path).meta['format_version'] == 1
+
+
+def test_evaluation_of_a_checkpoint_counts_every_example(uninterrupted, tmp_path):
+    workdir, _ = uninterrupted
+    path = tmp_path / 'test.json'
+    run(workdir, '--mode=eval', '--split=test', f'--json={path}', devices=2)
+    results = json.loads(path.read_text())
+    assert set(results['widths']) == {'0.5', '1.0'}
+    logged = read_metrics(workdir / 'metrics.jsonl')[-1]
+    for name, scores in results['widths'].items():
+        assert scores['count'] == 360
+        assert scores['params'] > 0
+        assert scores['macs'] > 0
+        assert scores['top1'] == pytest.approx(logged[f'test/top1/{name}'], abs=0.006)
+
+
+def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted, tmp_path):
+    workdir, _ = uninterrupted
+    done = run(tmp_path, init_from=workdir, widths=(0.25, 0.5, 1.0), num_train_steps=1)
+    assert 'so new:' in done.stdout
+    assert 'norm/0.25/scale' in done.stdout
+    assert 'classifier' not in done.stdout.split('so new:')[1].splitlines()[0]
+
+
+def test_metrics_have_the_promised_names(uninterrupted):
+    lines = read_metrics(uninterrupted[0] / 'metrics.jsonl')
+    names = set().union(*lines)
+    for width in ('0.5', '1.0'):
+        assert f'train/loss/{width}' in names
+        assert f'eval/top1/{width}' in names
+        assert f'test/top1/{width}' in names
+    assert sum('test/top1/1.0' in line for line in lines) == 1
+
+
+def test_the_start_says_what_is_run(uninterrupted):
+    _, output = uninterrupted
+    for text in (
+        '* num_train_steps = 6',
+        '  seed = 0',
+        'versions: slimjax',
+        'devices: 1 x cpu',
+        'batch: 32 = 1 devices x 1 parts x 32 examples',
+        'memory a device: state',
+        'images/s',
+        'ETA',
+    ):
+        assert text in output, output

@@ -1,0 +1,243 @@
+"""The mapped step: devices, shard_map, export, memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slimjax
+from slimjax.config import complete
+from slimjax.train.optimizer import decay_mask, make_optimizer
+from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
+from slimjax.train.schedule import Clock, learning_rate
+from slimjax.train.state import create_state
+from slimjax.train.step import make_train_step, metric_names
+
+WIDTHS = (0.25, 1.0)
+
+
+def config(**changes):
+    return complete(
+        {
+            'model': 'resnet14',
+            'widths': WIDTHS,
+            'mean': (0.5, 0.5, 0.5),
+            'std': (0.2, 0.2, 0.2),
+            'num_classes': 4,
+            'batch_size': 8,
+            'jitter': 0.3,
+            'lighting': 'published',
+            'train_steps': 10,
+            'schedule': 'cosine',
+            **changes,
+        }
+    )
+
+
+def tiny_model(fields, axis_name):
+    return slimjax.create_model(
+        'resnet14',
+        num_classes=4,
+        widths=tuple(fields.widths),
+        norm_batch=fields.norm_batch,
+        base_features=4,
+        small_images=True,
+        axis_name=axis_name,
+    )
+
+
+def setup(axis_name, **changes):
+    fields = config(**changes)
+    model = tiny_model(fields, axis_name)
+    schedule = learning_rate(fields, Clock(examples=80, batch_size=8))
+    optimizer = make_optimizer(fields, schedule)
+    state = create_state(
+        model.clone(axis_name=None),
+        optimizer,
+        (8, 8, 3),
+        metric_names(model.widths),
+        seed=0,
+        average=bool(fields.ema_decay),
+    )
+    return make_train_step(model, optimizer, fields), state
+
+
+def batches(count=2):
+    rng = np.random.default_rng(0)
+    return [
+        {
+            'image': rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
+            'label': rng.integers(0, 4, 8).astype(np.int32),
+        }
+        for _ in range(count)
+    ]
+
+
+def assert_close(tree, other, rtol=2e-3, atol=2e-4):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), tree, other
+    )
+
+
+def alone(**changes):
+    """Two steps on one device."""
+    step, state = setup(None, **changes)
+    step = jax.jit(step)
+    for batch in batches():
+        state, metrics = step(state, batch)
+    return state, metrics
+
+
+@pytest.mark.parametrize('norm_batch', ['global', 4])
+def test_four_devices_do_what_one_does(norm_batch):
+    step, state = setup(AXIS, norm_batch=norm_batch)
+    step, state = pmapped(step, donate=True), replicated(state)
+    for batch in batches():
+        state, metrics = step(state, split_over_devices(batch))
+        jax.block_until_ready(metrics)
+    expected, expected_metrics = alone(
+        norm_batch='device' if norm_batch == 'global' else norm_batch
+    )
+    assert_close(state.params, expected.params)
+    assert_close(state.stats, expected.stats)
+    assert_close(metrics, expected_metrics)
+    for leaf in jax.tree.leaves(state):
+        shards = {np.asarray(s.data).tobytes() for s in leaf.addressable_shards}
+        assert len(shards) == 1
+
+
+def test_the_step_runs_under_jit_of_shard_map():
+    step, state = setup(AXIS, norm_batch='global')
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    mapped = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(jax.P(), jax.P(AXIS)),
+            out_specs=jax.P(),
+            # Gradients are averaged by the step itself.
+            check_vma=False,
+        )
+    )
+    state = replicated(state)
+    for batch in batches():
+        state, _ = mapped(state, batch)
+        jax.block_until_ready(state)
+    assert_close(state.params, alone(norm_batch='device')[0].params)
+
+
+def test_inference_exports_for_cpu_cuda_and_tpu_from_here():
+    model = tiny_model(config(), None).clone(conv_form='plain')
+    images = jnp.ones((2, 8, 8, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    for width in WIDTHS:
+        apply = jax.jit(functools.partial(model.apply, width=width))
+        exported = jax.export.export(apply, platforms=('cpu', 'cuda', 'tpu'))(
+            variables, images
+        )
+        found = jax.export.deserialize(exported.serialize()).call(variables, images)
+        np.testing.assert_allclose(found, apply(variables, images), atol=1e-5)
+
+
+def test_accumulated_parts_make_the_step_of_the_whole_batch():
+    whole, _ = alone(norm_batch=4)
+    parts, _ = alone(norm_batch=4, accumulate_steps=2)
+    assert_close(parts.params, whole.params)
+    assert_close(parts.stats, whole.stats)
+
+
+def test_the_first_update_is_the_clipped_gradient():
+    step, state = setup(
+        None, clip_norm=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False
+    )
+    new, metrics = jax.jit(step)(state, batches(1)[0])
+    change = jax.tree.map(lambda a, b: a - b, state.params, new.params)
+    squares = [float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(change)]
+    fields = config()
+    rate = float(learning_rate(fields, Clock(examples=80, batch_size=8))(0))
+    assert float(metrics['grad_norm']) > 1e-3
+    assert sum(squares) ** 0.5 == pytest.approx(1e-3 * rate, rel=0.02)
+
+
+def test_the_average_of_weights_follows_them():
+    state, _ = alone(ema_decay=0.9)
+    assert jax.tree.structure(state.average.params) == jax.tree.structure(state.params)
+    step, first = setup(None, ema_decay=0.9)
+    once, _ = jax.jit(step)(first, batches(1)[0])
+    expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, first.params, once.params)
+    assert_close(once.average.params, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('optimizer', ['lars', 'adamw'])
+def test_other_optimizers_train(optimizer):
+    state, metrics = alone(optimizer=optimizer, learning_rate=1e-3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert np.isfinite(metrics['loss/1.0'])
+
+
+def test_only_kernels_that_are_not_depthwise_decay():
+    model = slimjax.create_model('mobilenet_v2', widths=(0.5, 1.0))
+    images = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)['params']
+    for path, decays in jax.tree_util.tree_leaves_with_path(decay_mask(params)):
+        names = [entry.key for entry in path]
+        assert decays == (names[-1] == 'kernel')
+        assert 'depthwise' not in names or not decays
+
+
+def test_sgd_is_pytorchs_with_nesterov_on_decayed_gradients():
+    fields = config(schedule='constant', learning_rate=0.1, weight_decay=0.01)
+    optimizer = make_optimizer(fields, learning_rate(fields, Clock(8, 8)))
+    kernel, bias = jnp.float32(2.0), jnp.float32(1.0)
+    params = {'kernel': kernel, 'bias': bias}
+    state = optimizer.init(params)
+    momentum = {'kernel': 0.0, 'bias': 0.0}
+    expected = {'kernel': 2.0, 'bias': 1.0}
+    for gradient in (0.5, -0.25, 1.0):
+        gradients = jax.tree.map(lambda _, g=gradient: jnp.float32(g), params)
+        updates, state = optimizer.update(gradients, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        for name, decay in (('kernel', 0.01), ('bias', 0.0)):
+            decayed = gradient + decay * expected[name]
+            momentum[name] = 0.9 * momentum[name] + decayed
+            expected[name] -= 0.1 * (decayed + 0.9 * momentum[name])
+    assert jax.tree.map(float, params) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('name', 'widths'),
+    [
+        ('mobilenet_v1', (0.25, 0.5, 0.75, 1.0)),
+        ('mobilenet_v2', (0.35, 0.5, 0.75, 1.0)),
+        ('shufflenet', (0.5, 1.0, 2.0)),
+        ('resnet50', (0.25, 0.5, 0.75, 1.0)),
+    ],
+)
+def test_all_widths_need_the_memory_of_the_widest(name, widths):
+    """Batch 16 at 64 px, whole step: 1.05 x the widest alone + 1 x the parameters."""
+
+    def temporaries(widths):
+        fields = config(model=name, widths=widths, batch_size=16, jitter=0.0)
+        fields.lighting = 'none'
+        # The form of the convolutions is of no matter here, but for compile time.
+        model = slimjax.create_model(name, widths=widths, conv_form='plain')
+        optimizer = make_optimizer(fields, learning_rate(fields, Clock(160, 16)))
+        state = jax.eval_shape(
+            lambda: create_state(
+                model, optimizer, (64, 64, 3), metric_names(widths), seed=0
+            )
+        )
+        batch = {
+            'image': jax.ShapeDtypeStruct((16, 64, 64, 3), jnp.uint8),
+            'label': jax.ShapeDtypeStruct((16,), jnp.int32),
+        }
+        step = jax.jit(make_train_step(model, optimizer, fields), donate_argnums=0)
+        compiled = step.lower(state, batch).compile()
+        parameters = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.params))
+        return compiled.memory_analysis().temp_size_in_bytes, parameters
+
+    all_widths, parameters = temporaries(widths)
+    widest, _ = temporaries((max(widths),))
+    assert all_widths <= 1.05 * widest + parameters
