@@ -76,9 +76,12 @@ def _shifted_sum(inputs, kernel, strides, padding, dilation):
     padded = lax.pad(inputs, zero, pad)
     taps = kernel.shape[:2]
     size = [
-        (padded.shape[axis + 1] - (taps[axis] - 1) * dilation[axis] - 1)
-        // strides[axis]
-        + 1
+        max(
+            (padded.shape[axis + 1] - (taps[axis] - 1) * dilation[axis] - 1)
+            // strides[axis]
+            + 1,
+            0,
+        )
         for axis in (0, 1)
     ]
     total = None
@@ -87,8 +90,8 @@ def _shifted_sum(inputs, kernel, strides, padding, dilation):
             top, left = row * dilation[0], column * dilation[1]
             shifted = padded[
                 :,
-                top : top + (size[0] - 1) * strides[0] + 1 : strides[0],
-                left : left + (size[1] - 1) * strides[1] + 1 : strides[1],
+                top : top + size[0] * strides[0] : strides[0],
+                left : left + size[1] * strides[1] : strides[1],
             ]
             product = shifted * kernel[row, column, 0].reshape(1, 1, 1, -1)
             total = product if total is None else total + product

@@ -42,7 +42,7 @@ class SlimConv(nn.Module):
         kernel_size: height and width of the kernel in pixels, or one number for both.
         strides: step in pixels, one number or (vertical, horizontal).
         padding: zeros around the image: None for `k // 2` a side, one number for all
-            sides, or ((top, bottom), (left, right)).
+            sides, (vertical, horizontal), or ((top, bottom), (left, right)).
         kernel_dilation: distance of the kernel's taps in pixels.
         feature_group_count: number of channel groups, each of which is slimmed by
             itself; as many as `features` for a depthwise layer, whose active channels
@@ -76,7 +76,7 @@ class SlimConv(nn.Module):
     features: int
     kernel_size: int | Sequence[int]
     strides: int | Sequence[int] = 1
-    padding: int | Sequence[tuple[int, int]] | None = None
+    padding: int | Sequence[int | tuple[int, int]] | None = None
     kernel_dilation: int | Sequence[int] = 1
     feature_group_count: int = 1
     use_bias: bool = True
@@ -108,6 +108,12 @@ class SlimConv(nn.Module):
     ) -> Float[Array, 'batch new_height new_width out']:
         name = 'depthwise_kernel' if self.depthwise else 'kernel'
         width = widest(self.widths) if width is None else canonical(width)
+        if self.in_splits and self.feature_group_count > 1:
+            raise ValueError(
+                f'{layer_path(self)}: in_splits={tuple(self.in_splits)} goes with one '
+                f'group of channels, not with feature_group_count='
+                f'{self.feature_group_count}; convolve the parts by layers of their own'
+            )
         stored = _stored_outputs(self)
         if self.depthwise:
             active, groups, stored_in = inputs.shape[-1], inputs.shape[-1], 1
@@ -226,11 +232,14 @@ def _stored_inputs(layer, kernel_name, inputs, width, groups=1) -> int:
         return layer.in_features
     if layer.has_variable('params', kernel_name):
         return layer.get_variable('params', kernel_name).shape[-2] * groups
-    if width != widest(layer.widths):
+    most = widest(layer.widths)
+    if layer.in_splits and not isinstance(most, ChannelTable):
+        return sum(layer.rounding(part, most) for part in layer.in_splits)
+    if width != most:
         raise ValueError(
             f'{layer_path(layer)} cannot tell its widest input from one of width '
-            f'{width_name(width)}: initialise at width '
-            f'{width_name(widest(layer.widths))}, or state in_features'
+            f'{width_name(width)}: initialise at width {width_name(most)}, or state '
+            'in_features'
         )
     return inputs.shape[-1]
 
@@ -312,4 +321,9 @@ def _pads(padding, size: tuple[int, int]):
         return tuple((side // 2, side // 2) for side in size)
     if isinstance(padding, int):
         return ((padding, padding),) * 2
-    return tuple((int(before), int(after)) for before, after in padding)
+    if isinstance(padding, str):
+        raise ValueError(
+            f'padding={padding!r}: state the zeros, as None for kernel_size // 2 on '
+            'each side, a number, or ((top, bottom), (left, right))'
+        )
+    return tuple(_pair(sides) for sides in padding)

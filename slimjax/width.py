@@ -9,6 +9,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 # A width multiplier keeps six decimals, so that 0.1 + 0.2 and 0.3 are one width.
 _DECIMALS = 6
 _HALF_UNIT = 0.5 * 10**-_DECIMALS
@@ -105,6 +107,8 @@ def canonical(width: Width) -> Width:
     if isinstance(width, ChannelTable):
         return width
     try:
+        if isinstance(width, str | bytes | bool | np.bool_):
+            raise TypeError
         value = round(float(width), _DECIMALS)
     except (TypeError, ValueError):
         raise ValueError(

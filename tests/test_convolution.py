@@ -1,6 +1,6 @@
 """The forms of a convolution agree."""
 
-import itertools
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +9,37 @@ import pytest
 
 from slimjax.convolution import convolve
 
+# (kernel size, image size, strides, padding, dilation)
+DEPTHWISE = [
+    ((3, 3), (7, 6), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 3), (7, 6), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 3), (8, 9), (2, 1), ((0, 2), (1, 0)), (1, 2)),
+    ((5, 2), (9, 5), (3, 2), ((2, 2), (0, 0)), (1, 1)),
+    ((1, 1), (5, 5), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+    ((3, 3), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+]
+POINTWISE = [
+    ((1, 1), (7, 6), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    ((1, 1), (7, 6), (2, 3), ((0, 0), (0, 0)), (1, 1)),
+    ((1, 1), (7, 6), (1, 2), ((1, 0), (0, 0)), (1, 1)),
+]
+
 
 @pytest.mark.parametrize(
-    ('kind', 'size', 'strides', 'dilation'),
-    [
-        *itertools.product(['depthwise'], [(7, 6)], [(1, 1), (2, 1)], [(1, 1), (2, 1)]),
-        *itertools.product(['pointwise'], [(7, 6)], [(1, 1), (2, 1)], [(1, 1)]),
-    ],
+    ('groups', 'outputs', 'taps', 'size', 'strides', 'padding', 'dilation'),
+    [(5, 5, *case) for case in DEPTHWISE] + [(1, 4, *case) for case in POINTWISE],
 )
-def test_products_are_the_convolution(kind, size, strides, dilation):
-    groups, shape, padding = {
-        'depthwise': (5, (3, 3, 1, 5), ((1, 1), (2, 1))),
-        'pointwise': (1, (1, 1, 5, 4), ((0, 0), (0, 0))),
-    }[kind]
+def test_products_are_the_convolution_forward_and_backward(
+    groups, outputs, taps, size, strides, padding, dilation
+):
     with jax.enable_x64(True):
         key, other = jax.random.split(jax.random.key(0))
         images = jax.random.normal(key, (2, *size, 5), jnp.float64)
-        kernel = jax.random.normal(other, shape, jnp.float64)
+        kernel = jax.random.normal(other, (*taps, 5 // groups, outputs), jnp.float64)
 
-        def loss(images, kernel, form):
+        @functools.partial(jax.jit, static_argnames='form')
+        @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+        def gradient(images, kernel, form):
             outputs = convolve(
                 images,
                 kernel,
@@ -39,9 +51,8 @@ def test_products_are_the_convolution(kind, size, strides, dilation):
             )
             return (jnp.sin(outputs) ** 2).sum(), outputs
 
-        gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
         plain, products = (
-            gradient(images, kernel, form) for form in ('plain', 'products')
+            gradient(images, kernel, form=form) for form in ('plain', 'products')
         )
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),

@@ -1,5 +1,7 @@
 """Sliced layers against flax's own with copied slices."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,33 +18,60 @@ def images(channels, size=6, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(1), (2, size, size, channels), dtype)
 
 
+def value_and_gradients(layer, params, inputs):
+    """Output, and the gradients of a sum over it, in one compiled program."""
+
+    def loss(params, inputs):
+        outputs = layer({'params': params}, inputs)
+        return jnp.sin(outputs).sum(), outputs
+
+    gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    (of_params, of_inputs), outputs = jax.jit(gradient)(params, inputs)
+    return outputs, of_inputs, of_params
+
+
 @pytest.mark.parametrize(
     'options',
     [
         {},
         {'strides': 2, 'use_bias': False},
         {'padding': 0},
+        {'padding': (2, 1), 'strides': (1, 2)},
         {'padding': ((0, 1), (2, 0)), 'kernel_dilation': 2},
     ],
 )
-@pytest.mark.parametrize('width', [0.25, 0.5, 1.0])
-def test_a_sliced_convolution_is_flaxs_own_with_the_slice(width, options):
-    layer = SlimConv(8, (3, 3), **options)
-    variables = layer.init(KEY, images(8))
-    active = int(8 * width)
-    inputs = images(active)
-    params = variables['params']
-    narrow = {'kernel': params['kernel'][..., :active, :active]}
-    if 'bias' in params:
-        narrow['bias'] = params['bias'][:active]
-    padding = options.get('padding', 1)
-    reference = nn.Conv(active, (3, 3), **{**options, 'padding': padding})
-    np.testing.assert_allclose(
-        layer.apply(variables, inputs, width=width),
-        reference.apply({'params': narrow}, inputs),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+@pytest.mark.parametrize('kind', ['dense', 'depthwise'])
+def test_a_sliced_convolution_is_flaxs_own_with_the_slice(kind, options):
+    active = 2
+    with jax.enable_x64(True):
+        groups = 8 if kind == 'depthwise' else 1
+        layer = SlimConv(
+            8, (3, 3), feature_group_count=groups, param_dtype=jnp.float64, **options
+        )
+        params = layer.init(KEY, images(8, dtype=jnp.float64))['params']
+        name = 'depthwise_kernel' if kind == 'depthwise' else 'kernel'
+        assert set(params) == ({name, 'bias'} if layer.use_bias else {name})
+
+        def cut(params):
+            narrow = {'kernel': params[name][:, :, :active, :active]}
+            if layer.use_bias:
+                narrow['bias'] = params['bias'][:active]
+            return narrow
+
+        pads = {
+            'padding': options.get('padding', 1),
+            'feature_group_count': active if kind == 'depthwise' else 1,
+        }
+        reference = nn.Conv(active, (3, 3), **{**options, **pads})
+        inputs = images(active, dtype=jnp.float64)
+        apply = functools.partial(layer.apply, width=active / 8)
+        *found, gradient = value_and_gradients(apply, params, inputs)
+        *expected, narrow = value_and_gradients(reference.apply, cut(params), inputs)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+            (*found, cut(gradient)),
+            (*expected, narrow),
+        )
 
 
 def test_the_gradient_of_unused_channels_is_exactly_zero():
@@ -81,21 +110,14 @@ def test_a_grouped_convolution_slims_each_group_by_itself():
     )
 
 
-def test_a_depthwise_convolution_follows_its_input():
-    layer = SlimConv(8, 3, feature_group_count=8)
-    variables = layer.init(KEY, images(8))
-    assert list(variables['params']) == ['depthwise_kernel', 'bias']
-    narrow = {
-        'kernel': variables['params']['depthwise_kernel'][..., :4],
-        'bias': variables['params']['bias'][:4],
-    }
-    reference = nn.Conv(4, (3, 3), feature_group_count=4, padding=1)
-    np.testing.assert_allclose(
-        layer.apply(variables, images(4), width=0.5),
-        reference.apply({'params': narrow}, images(4)),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+def test_a_depthwise_convolution_follows_its_input_at_any_width():
+    layer = SlimConv(8, 3, feature_group_count=8, widths=(0.5, 2.0))
+    variables = layer.init(KEY, images(16))
+    assert variables['params']['depthwise_kernel'].shape == (3, 3, 1, 16)
+    for channels in (3, 4, 16):
+        assert layer.apply(variables, images(channels)).shape[-1] == channels
+    with pytest.raises(ValueError, match='needs 17 channels'):
+        layer.apply(variables, images(17))
 
 
 def test_in_splits_slices_each_part_of_a_concatenation():
@@ -114,6 +136,25 @@ def test_in_splits_slices_each_part_of_a_concatenation():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r'are \(2, 4\) channels.*the input has 5'):
         layer.apply(variables, images(5), width=0.5)
+    # The splits state the inputs, so that any width may initialise.
+    narrow = layer.init(KEY, images(6), width=0.5)
+    jax.tree.map(np.testing.assert_array_equal, variables, narrow)
+    with pytest.raises(ValueError, match=r'in_splits=\(4, 4\) goes with one group'):
+        SlimConv(8, 3, feature_group_count=8, in_splits=(4, 4)).init(KEY, images(8))
+
+
+def test_in_splits_of_a_dense_layer_slices_each_part():
+    layer = SlimDense(3, in_splits=(4, 2), slim_output=False)
+    inputs = jax.random.normal(KEY, (2, 5, 3))
+    variables = layer.init(KEY, inputs, width=0.5)
+    params = variables['params']
+    assert params['kernel'].shape == (6, 3)
+    np.testing.assert_allclose(
+        layer.apply(variables, inputs, width=0.5),
+        inputs @ params['kernel'][jnp.array([0, 1, 4])] + params['bias'][None, None],
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_a_dense_layer_is_sliced_on_both_sides():
@@ -146,6 +187,20 @@ def test_inputs_that_are_not_stated_are_read_off_the_widest_only():
     layer = SlimConv(8, 3)
     with pytest.raises(ValueError, match=r'initialise at width 1\.0'):
         layer.init(KEY, images(3), width=0.5)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'channels', 'message'),
+    [
+        (SlimConv(6, 3, feature_group_count=3), 4, '4 input channels.*3 groups'),
+        (SlimConv(4, 3, feature_group_count=3), 3, '4 output channels.*3 groups'),
+        (SlimConv(4, 3, padding='SAME'), 3, "padding='SAME'"),
+        (SlimConv(4, 3, conv_form='fast'), 3, "conv_form='fast'"),
+    ],
+)
+def test_impossible_layers_say_why(layer, channels, message):
+    with pytest.raises(ValueError, match=message):
+        layer.init(KEY, images(channels))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Switchable BatchNorm against PyTorch's formulas, and across devices."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,77 @@ def test_output_and_gradient_are_those_of_flax():
         found,
         expected,
     )
+
+
+@pytest.mark.parametrize('mode', ['private', 'shared_affine', 'shared'])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_a_narrow_pass_is_flaxs_own_on_its_part_of_the_variables(mode, groups):
+    with jax.enable_x64(True):
+        layer = SwitchableBatchNorm(
+            WIDTHS, mode=mode, groups=groups, param_dtype=jnp.float64
+        )
+        values = inputs(channels=8, dtype=jnp.float64)
+        variables = layer.init(KEY, values)
+        drawn = np.random.default_rng(0)
+        variables = jax.tree.map(
+            lambda leaf: drawn.uniform(1, 2, leaf.shape), variables
+        )
+        params, stats = variables['params'], dict(variables)
+        del stats['params']
+        # The first channels of each group are those that are active.
+        active = {1: [0, 1, 2, 3], 2: [0, 1, 4, 5]}[groups]
+        own, collection = '0.5', 'batch_stats_0.5'
+        part = (lambda leaf: leaf[np.array(active)]) if mode != 'private' else np.array
+        own = '0.5' if mode == 'private' else 'affine'
+        collection = 'batch_stats' if mode == 'shared' else 'batch_stats_0.5'
+        statistics = part if mode == 'shared' else np.array
+        reference = nn.BatchNorm(
+            use_fast_variance=False, momentum=0.9, force_float32_reductions=False
+        )
+        values = values[..., :4]
+
+        def loss(params, values):
+            variables = {'params': params, **stats}
+            outputs, changed = train(layer, variables, values, 0.5)
+            evaluated = layer.apply(variables, values, width=0.5)
+            return jnp.sin(outputs).sum(), (outputs, evaluated, changed)
+
+        def narrow_loss(params, values):
+            variables = {
+                'params': params,
+                'batch_stats': jax.tree.map(statistics, stats[collection]),
+            }
+            outputs, changed = reference.apply(
+                variables, values, use_running_average=False, mutable=['batch_stats']
+            )
+            evaluated = reference.apply(variables, values, use_running_average=True)
+            return jnp.sin(outputs).sum(), (outputs, evaluated, changed)
+
+        gradient, gradient_of = functools.partial(jax.grad, argnums=(0, 1)), {}
+        gradient_of['slim'], (*found, changed) = jax.jit(gradient(loss, has_aux=True))(
+            params, values
+        )
+        gradient_of['narrow'], (*expected, reference_changed) = jax.jit(
+            gradient(narrow_loss, has_aux=True)
+        )(jax.tree.map(part, params[own]), values)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
+    jax.tree.map(close, found, expected)
+    of_params, of_values = gradient_of['slim']
+    jax.tree.map(
+        close,
+        (jax.tree.map(part, of_params.pop(own)), of_values),
+        gradient_of['narrow'],
+    )
+    # What other widths own gets no gradient.
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_params))
+    assert list(changed) == [collection]
+    mean = changed[collection]['mean']
+    close(statistics(mean), reference_changed['batch_stats']['mean'])
+    if mode == 'shared':
+        others = np.delete(np.arange(8), active)
+        for name, leaf in changed['batch_stats'].items():
+            np.testing.assert_array_equal(leaf[others], stats[collection][name][others])
 
 
 def test_evaluation_uses_the_running_statistics_of_its_width():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slimjax.width import (
@@ -39,13 +39,22 @@ def test_naming_a_name_again_changes_nothing(width):
     assert width_name(float(width_name(width))) == width_name(width)
 
 
-@pytest.mark.parametrize('width', [0, -0.5, math.nan, math.inf, 'wide', None, 1e-9])
+@pytest.mark.parametrize(
+    'width',
+    [
+        *(0, -0.5, math.nan, math.inf, 1e-9, 'wide', '0.5', b'1', None, True, 1j),
+        *(np.True_, np.ones(2), (0.5,)),
+    ],
+)
 def test_what_is_no_width_is_refused_with_its_value(width):
     with pytest.raises(ValueError, match=r'width='):
         canonical(width)
 
 
-@pytest.mark.parametrize('name', ['0.25', '1', '1e3', 'nan', 'inf', '', 'a b', 'a/b'])
+@pytest.mark.parametrize(
+    'name',
+    ['0.25', '1', '1e3', '1_0', '-.5', 'nan', 'inf', 'Infinity', '', 'a b', 'a/b'],
+)
 def test_a_channel_table_is_never_called_like_a_number(name):
     with pytest.raises(ValueError, match='channel table is named'):
         ChannelTable(name, (('conv', 8),))
@@ -63,9 +72,34 @@ def test_channel_tables_are_hashable_and_ordered_by_size():
         small.of('other')
 
 
-def test_widths_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r'0\.3 stands there more than once'):
-        widest_first((0.3, 0.1 + 0.2))
+@pytest.mark.parametrize(
+    'channels', [(('conv', 0),), (('conv', -8),), (('conv', 8), ('conv', 16))]
+)
+def test_a_channel_table_gives_each_layer_one_count_above_zero(channels):
+    with pytest.raises(ValueError, match="channel table 'small'"):
+        ChannelTable('small', channels)
+
+
+@pytest.mark.parametrize(
+    ('widths', 'message'),
+    [
+        ((0.3, 0.1 + 0.2), r'0\.3 stands there more than once'),
+        ((1, 1.0), r'1\.0 stands there more than once'),
+        ((), 'at least one width'),
+        ((0.5, 0), 'width=0'),
+    ],
+)
+def test_widths_that_do_not_go_together_are_refused(widths, message):
+    with pytest.raises(ValueError, match=message):
+        widest_first(widths)
+
+
+@given(st.lists(st.floats(0.01, 4), min_size=1, unique_by=width_name))
+def test_widest_first_is_an_order(widths):
+    ordered = widest_first(widths)
+    assert ordered == tuple(sorted(map(canonical, widths), reverse=True))
+    assert widest_first(ordered) == ordered
+    assert all(resolve(width, ordered) in ordered for width in widths)
 
 
 def test_a_foreign_width_is_refused_with_the_list_of_widths():
@@ -96,9 +130,13 @@ def test_make_divisible_is_near_and_never_much_below(value):
 @given(st.integers(1, 2048), st.floats(0.05, 2))
 def test_truncate_cuts_the_fraction_off(channels, width):
     product = channels * canonical(width)
-    if product < 1.01 or product % 1 > 0.99:
-        return
+    assume(product >= 1 and product % 1 < 1 - 0.5e-6 * channels - 1e-9)
     assert truncate(channels, canonical(width)) == int(product)
+
+
+@given(st.integers(1, 512), st.integers(1, 64))
+def test_truncate_gives_whole_numbers_where_the_width_is_a_fraction(part, parts):
+    assert truncate(part * parts, canonical(1 / parts)) == part
 
 
 def test_truncate_gives_a_third_of_the_channels_at_a_third():

@@ -1,5 +1,6 @@
 """Helper processes that end with the process that started them."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -16,7 +17,8 @@ def end_with_parent(*_: object) -> None:
     Args:
         _: what grain tells of the process; not needed.
     """
-    parent = os.getppid()
+    # Not os.getppid(): the parent may be dead already.
+    parent = multiprocessing.parent_process().pid
 
     def watch():
         while os.getppid() == parent:

@@ -43,11 +43,10 @@ def latency_ms(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.25,))
-        >>> images = jnp.zeros((1, 32, 32, 3))
-        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> latency_ms(model, variables, (32, 32, 3), repeats=1)[0.25] > 0
-        True
+        >>> model = slimjax.SlimConv(8, 3, widths=(0.5, 1.0))
+        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        >>> list(latency_ms(model, variables, (32, 32, 3), repeats=1))
+        [1.0, 0.5]
     """
     for name, value in (('batch_size', batch_size), ('repeats', repeats)):
         if value < 1:

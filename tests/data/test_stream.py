@@ -13,6 +13,7 @@ from slimjax.data.pipeline import (
     Augmentation,
     Format,
     Reading,
+    _shuffled,
     eval_batches,
     fingerprint,
     train_batches,
@@ -290,3 +291,11 @@ def is_alive(pid):
         return pathlib.Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
     except OSError:
         return False
+
+
+def test_grains_order_is_the_one_that_checkpoints_were_made_with():
+    order = _shuffled(1000, 7)
+    assert [int(order[i]) for i in range(8)] == GOLDEN_ORDER
+
+
+GOLDEN_ORDER = [668, 84, 161, 284, 451, 460, 985, 877]

@@ -1,12 +1,14 @@
 """What each width costs, against the published profiler and against gradients."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slimjax import SlimConv, create_model
+from slimjax import SlimConv, SlimDense, create_model
 from slimjax.insight.cost import WidthCost, cost_results, width_costs
 from slimjax.width import ChannelTable
 from tests.insight.networks import Plain, Slimmable
@@ -92,13 +94,15 @@ def test_parameters_that_count_are_those_with_a_gradient(width):
     model = Slimmable()
     images = jax.random.uniform(jax.random.key(0), (2, 6, 6, 3))
     run = {'width': width, 'train': False}
-    variables = model.init(jax.random.key(1), images, width=1.0, train=False)
+    init = partial(model.init, width=1.0, train=False)
+    variables = jax.jit(init)(jax.random.key(1), images)
 
     def loss(params):
-        return jnp.square(model.apply({**variables, 'params': params}, images, **run))
+        logits = model.apply({**variables, 'params': params}, images, **run)
+        return jnp.square(logits).sum()
 
-    gradient = jax.grad(lambda params: loss(params).sum())(variables['params'])
-    reached = sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(gradient))
+    gradient = jax.jit(jax.grad(loss))(variables['params'])
+    reached = sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(gradient))
     assert width_costs(model, (6, 6, 3))[width].params == reached
 
 
@@ -124,11 +128,12 @@ def test_widths_may_be_channel_tables():
     model = create_model('resnet14', num_classes=10, widths=tables, small_images=True)
     results = cost_results(model, (32, 32, 3))
     assert list(results['widths']) == ['of-16', 'of-8']
-    # The stem's 3x3 and the classifier, and four stages of 1 + 9 + 1 + 1 kernels.
-    kernels = {n: 27 * n + 10 * n + 10 + 4 * 12 * n * n for n in (8, 16)}
-    kernels = {n: count + 17 * 2 * n for n, count in kernels.items()}
-    assert results['widths']['of-8']['params'] == kernels[8]
-    assert results['stored_params'] == kernels[16] + 17 * 2 * 8
+    # Stem and classifier, and four blocks of 1 + 9 + 1 kernels, three of them with a
+    # shortcut; each of the 16 convolutions has its norm.
+    sizes = {n: 27 * n + (4 * 11 + 3) * n * n + 16 * 2 * n for n in (8, 16)}
+    sizes = {n: size + 10 * n + 10 for n, size in sizes.items()}
+    assert results['widths']['of-8']['params'] == sizes[8]
+    assert results['stored_params'] == sizes[16] + 16 * 2 * 8
 
 
 class Holder(nn.Module):

@@ -1,5 +1,7 @@
 """Milliseconds an image."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -28,7 +30,8 @@ def clock(monkeypatch):
 
 def slimmable():
     model, images = Slimmable(), jnp.ones((1, 6, 6, 3))
-    return model, model.init(jax.random.key(0), images, width=1.0, train=False)
+    init = partial(model.init, width=1.0, train=False)
+    return model, jax.jit(init)(jax.random.key(0), images)
 
 
 def test_widths_take_turns_and_the_median_of_warm_runs_counts(clock):

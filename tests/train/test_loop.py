@@ -1,5 +1,7 @@
 """The loop: what it refuses, when it stops, what it keeps."""
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -70,7 +72,11 @@ def test_tensorboard_files_are_written_without_tensorflow(tmp_path):
     writer.write_scalars(1, {'train/loss/1.0': 0.5})
     writer.flush()
     (file,) = tmp_path.glob('events.*')
-    assert b'train/loss/1.0' in file.read_bytes()
+    # tensorboardX writes from a thread of its own.
+    deadline = time.monotonic() + 60
+    while b'train/loss/1.0' not in file.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
