@@ -252,7 +252,8 @@ class SwitchableBatchNorm(nn.Module):
     def _with_prefix(self, leaf: Array, new: Array) -> Array:
         if leaf.shape == new.shape:
             return new
-        parts, new = leaf.reshape(self.groups, -1), new.reshape(self.groups, -1)
+        parts = jnp.asarray(leaf).reshape(self.groups, -1)
+        new = new.reshape(self.groups, -1)
         return parts.at[:, : new.shape[1]].set(new).reshape(-1)
 
 

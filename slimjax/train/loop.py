@@ -222,7 +222,12 @@ def _validate(run: Run, state: TrainState, step: int, writers, say):
 def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
     """Evaluates the best checkpoint on the test split, once in the life of a run."""
     path = workdir / 'metrics.jsonl'
-    known = [line for line in read_metrics(path) if 'test/best_step' in line]
+    # A run that was extended has the line of its shorter life too.
+    known = [
+        line
+        for line in read_metrics(path)
+        if 'test/best_step' in line and line['step'] == run.total_steps
+    ]
     if known:
         results = unflat('test', known[-1])
         step = int(known[-1]['test/best_step'])

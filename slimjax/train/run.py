@@ -254,18 +254,21 @@ class Run:
         )
 
     def compiled_train_step(self, state: TrainState, say: Callable[[str], None]):
-        """Compiles the training step and says what memory it needs."""
+        """Returns the mapped training step; compiles it and says what memory it needs.
+
+        Several processes compile it with its first call, and do not know before.
+        """
         step = pmapped(
             make_train_step(self.model, self.optimizer, self.config), donate=True
         )
+        if jax.process_count() > 1:
+            # Ahead of time, pmap takes the batch of all processes, which none has.
+            return step
         example = {
             'image': np.zeros((self.local_batch, *self.image_shape), np.uint8),
             'label': np.zeros(self.local_batch, np.int32),
         }
-        batch = split_over_devices(example)
-        if jax.process_count() > 1:
-            batch['stop'] = np.zeros(jax.local_device_count(), np.bool_)
-        compiled = step.lower(state, batch).compile()
+        compiled = step.lower(state, split_over_devices(example)).compile()
         say(report.memory_line(compiled, state))
         return compiled
 

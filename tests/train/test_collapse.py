@@ -1,5 +1,7 @@
 """The paper's Figure 2 on digits: with shared statistics, evaluation collapses."""
 
+import pytest
+
 from slimjax.train.loop import train
 from slimjax.train.metrics import read_metrics
 from tests.train.runs import tiny_config
@@ -28,6 +30,7 @@ def validation(tmp_path, norm):
     )
 
 
+@pytest.mark.slow
 def test_shared_norm_collapses_at_evaluation_and_switchable_norm_does_not(tmp_path):
     shared, shared_training = validation(tmp_path, 'shared')
     private, private_training = validation(tmp_path, 'private')
