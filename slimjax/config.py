@@ -124,7 +124,7 @@ FIELDS: dict[str, Field] = {
     'adam_betas': _numbers((0.9, 0.999), 'of AdamW', 2),
     'weight_decay': _not_negative(1e-4, 'of kernels that are not depthwise'),
     'clip_norm': _not_negative(0.0, "bound of the gradient's norm; 0 for none"),
-    'schedule': _one_of('multistep', 'learning-rate schedule', SCHEDULES),
+    'schedule': _one_of('cosine', 'learning-rate schedule', SCHEDULES),
     'decay_factor': _positive(0.1, 'of multistep and exponential schedules'),
     'label_smoothing': _fraction(0.0, 'probability given to the wrong classes'),
     'distill': Field(False, 'the widest teaches the others in place'),

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier
 from slimjax.norm import SHARED_STATS
-from slimjax.width import Width, divisible_by_8
+from slimjax.width import Width, divisible_by_8, order, widest
 
 # (expansion, channels at width 1.0, number of blocks, stride of the first block)
 _STAGES = (
@@ -106,7 +106,7 @@ class MobileNetV2(SlimmableClassifier):
         tail = conv_norm(
             _TAIL,
             1,
-            slim_output=max(self.widths) > 1,
+            slim_output=order(widest(self.widths)) > 1,
             norm_mode='shared' if self.shared_tail_norm else None,
             name='tail',
         )
