@@ -79,7 +79,9 @@ class TensorBoard:
                 "pip install 'slimjax[tensorboard]'"
             ) from None
         self._writer = tensorboardX.SummaryWriter(
-            str(directory), purge_step=resume_step + 1 if resume_step else None
+            str(directory),
+            purge_step=resume_step + 1 if resume_step else None,
+            flush_secs=5,
         )
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
