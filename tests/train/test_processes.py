@@ -13,7 +13,6 @@ from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.metrics import read_metrics
 from tests.train.runs import ROOT, command, environment, run
 
-
 # Sums of several processes are rounded in another order; a small step keeps what comes
 # of that small.
 RATE = 1e-4
