@@ -16,6 +16,7 @@ from slimjax.insight.table import results_table
 from slimjax.train.checkpoint import check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
+from slimjax.train.report import silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
 
@@ -77,7 +78,7 @@ def evaluate_workdir(
     check_shapes(params, checkpoint.params, where)
     check_shapes(stats, checkpoint.stats, where)
     params, stats = replicated((checkpoint.params, checkpoint.stats))
-    results = describe(config, say=_silent)
+    results = describe(config, say=silent)
     results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': checkpoint.meta['step']}
     say(results_table(results))
@@ -100,15 +101,11 @@ def train_workdir(
     scores = train(config, workdir, say=say, **options)
     if scores is None:
         return None
-    results = _with_scores(describe(config, say=_silent), scores) | {'split': 'test'}
+    results = _with_scores(describe(config, say=silent), scores) | {'split': 'test'}
     if jax.process_index() == 0:
         say(results_table(results))
         write_json(pathlib.Path(workdir, 'results.json'), results)
     return results
-
-
-def _silent(_: str) -> None:
-    """Says nothing."""
 
 
 def write_json(path: str | pathlib.Path, results: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def train(
         NonFiniteLossError: the training diverged.
     """
     if jax.process_index():
-        say = _silent
+        say = report.silent  # One process of many speaks.
     run = Run(config)
     for line in report.start_lines(run, overridden):
         say(line)
@@ -63,10 +63,6 @@ def train(
         if not finished:
             return None
         return _test(run, checkpoints, workdir, writers, say)
-
-
-def _silent(_: str) -> None:
-    """Prints nothing: one process of many speaks."""
 
 
 def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, int]:
@@ -134,7 +130,7 @@ def _advance(
                     state, score = _validate(run, state, step, writers, say)
                 for each in writers:
                     each.flush()
-                checkpoints.save(state, run.meta(), score)
+                checkpoints.save(state, run.meta, score)
                 saved = step
                 progress.skip()
             if stop and not last:

@@ -33,6 +33,10 @@ _PACKAGES = (
 )
 
 
+def silent(_: str) -> None:
+    """Prints nothing, where something that prints a line is asked for."""
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of all that decides the numbers of a run.
 

@@ -306,8 +306,9 @@ class Run:
         mean = sum(results[name][metric] for name in names) / len(names)
         return -mean if metric == 'loss' else mean
 
+    @functools.cached_property
     def meta(self) -> dict[str, Any]:
-        """Returns what a checkpoint tells of its run."""
+        """What a checkpoint tells of its run; asked of git and the packages once."""
         source = self.source('train')
         return {
             'model': self.config.model,
