@@ -11,6 +11,10 @@ Recipes and their published top-1 accuracy in %, widest first:
     s_shufflenet_paper    71.3  65.5  57.3         the same, batch and rate of the paper
     s_resnet50            76.0  74.9  72.1  65.0   widths 1.0 0.75 0.5 0.25
     s_resnet101, s_resnet152                       defined by the code, not published
+    autoslim_mobilenet_v1 73.0  71.5  67.9         572, 325 and 150 million MACs
+    autoslim_mobilenet_v2 75.4  74.2  73.0         505, 305 and 207 million MACs
+    autoslim_mnasnet      75.4  74.6  73.2         532, 315 and 217 million MACs
+    autoslim_resnet       76.0  75.6  74.0  72.2   3.0, 2.0, 1.0 and 0.57 billion MACs
 
 The baseline of one width, physically narrow: --config.widths=(0.25,)
 On an accelerator add --config.dtype=bfloat16.
@@ -68,10 +72,35 @@ def get_config(recipe='s_resnet50'):
         config.milestone_epochs = (30, 60, 90)
         config.decay_factor = 0.1
         config.crop_scale = (0.08, 1.0)
+    elif recipe in (
+        'autoslim_mobilenet_v1',
+        'autoslim_mobilenet_v2',
+        'autoslim_mnasnet',
+    ):
+        config.model = recipe  # its switches are the widths '1', '2' and '3'
+        config.train_epochs = 300
+        config.batch_size = 2048
+        config.norm_batch = 256
+        config.learning_rate = 0.5
+        config.schedule = 'linear'
+        config.crop_scale = (0.25, 1.0)
+        config.label_smoothing = 0.1
+    elif recipe == 'autoslim_resnet':
+        config.model = recipe  # its switches are the widths '1', '2', '3' and '4'
+        config.train_epochs = 100
+        config.batch_size = 256
+        config.norm_batch = 64
+        config.learning_rate = 0.1
+        config.schedule = 'multistep'
+        config.milestone_epochs = (30, 60, 90)
+        config.decay_factor = 0.1
+        config.crop_scale = (0.25, 1.0)
+        config.label_smoothing = 0.1
     else:
         raise ValueError(
             f'there is no recipe {recipe!r}; the recipes are s_mobilenet_v1, '
             's_mobilenet_v1_8, s_mobilenet_v2, s_shufflenet, s_shufflenet_paper, '
-            's_resnet50, s_resnet101 and s_resnet152'
+            's_resnet50, s_resnet101, s_resnet152, autoslim_mobilenet_v1, '
+            'autoslim_mobilenet_v2, autoslim_mnasnet and autoslim_resnet'
         )
     return config

@@ -12,11 +12,12 @@ from typing import Any
 
 import ml_collections
 
-from slimjax.models import MODELS, model_fields
+from slimjax.models import MODELS, create_model, model_fields
 from slimjax.norm import NORM_MODES
+from slimjax.train.losses import SMOOTHING_FORMS
 from slimjax.train.optimizer import OPTIMIZERS
 from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
-from slimjax.width import widest_first
+from slimjax.width import Width, width_name
 
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 LIGHTING = ('none', 'published', 'intended')
@@ -80,8 +81,17 @@ FIELDS: dict[str, Field] = {
     # What is trained.
     'model': _one_of('resnet50', 'architecture', tuple(MODELS)),
     'model_fields': Field({}, 'further fields of the model, such as small_images'),
-    'widths': _numbers((0.25, 0.5, 0.75, 1.0), 'widths trained together'),
-    'norm': _one_of('private', 'what the BatchNorms of the widths share', NORM_MODES),
+    'widths': Field(
+        (),
+        "widths trained together; () for the model's own",
+        "a tuple of numbers above 0, or of names of the model's channel tables",
+        lambda v: all(isinstance(w, str) or (type(w) in (int, float)) for w in v),
+    ),
+    'norm': _one_of(
+        'own',
+        "what the BatchNorms of the widths share; 'own' is the model's choice",
+        ('own', *NORM_MODES),
+    ),
     'norm_batch': Field(
         'device',
         "examples normalised together: 'device', 'global' or a number",
@@ -123,10 +133,14 @@ FIELDS: dict[str, Field] = {
     'nesterov': Field(True, 'Nesterov momentum'),
     'adam_betas': _numbers((0.9, 0.999), 'of AdamW', 2),
     'weight_decay': _not_negative(1e-4, 'of kernels that are not depthwise'),
+    'decay_all': Field(False, 'decay norms, biases and depthwise kernels too'),
     'clip_norm': _not_negative(0.0, "bound of the gradient's norm; 0 for none"),
     'schedule': _one_of('cosine', 'learning-rate schedule', SCHEDULES),
     'decay_factor': _positive(0.1, 'of multistep and exponential schedules'),
-    'label_smoothing': _fraction(0.0, 'probability given to the wrong classes'),
+    'label_smoothing': _fraction(0.0, 'probability taken from the true class'),
+    'label_smoothing_form': _one_of(
+        'published', "who gets it: the others, or 'uniform': all", SMOOTHING_FORMS
+    ),
     'distill': Field(False, 'the widest teaches the others in place'),
     'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
     'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
@@ -224,13 +238,36 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, field in FIELDS.items():
         _check_field(name, config[name], field)
     try:
-        widest_first(config.widths)
         for name in ('train', 'warmup', 'eval', 'checkpoint', 'log'):
             given_unit(config, name)
         given_unit(config, 'milestone', empty=())
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
     _check_together(config)
+
+
+def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the widths and the norm that a config states, as the model's fields.
+
+    What it leaves to the model is not there.
+
+    Example:
+        >>> model_options({'widths': (0.5, 1.0), 'norm': 'own'})
+        {'widths': (0.5, 1.0)}
+    """
+    options = {}
+    if config['widths']:
+        options['widths'] = tuple(config['widths'])
+    if config['norm'] != 'own':
+        options['norm'] = config['norm']
+    return options
+
+
+def _widths(config: Mapping[str, Any]) -> tuple[Width, ...]:
+    try:
+        return create_model(config['model'], **model_options(config)).widths
+    except ValueError as error:
+        raise ValueError(f'config: {error}') from None
 
 
 def _check_field(name: str, value: Any, field: Field) -> None:
@@ -254,6 +291,7 @@ def _check_field(name: str, value: Any, field: Field) -> None:
 
 
 def _check_together(config: ml_collections.ConfigDict) -> None:
+    widths = [width_name(width) for width in _widths(config)]
     known = set(model_fields(config.model)) - set(FIELDS) - {'axis_name'}
     unknown = sorted(set(config.model_fields) - known)
     if unknown:
@@ -267,10 +305,10 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
                 f'config.{name}={config[name]} has {len(config[name])} numbers; '
                 f'image_channels={config.image_channels} needs as many'
             )
-    if config.loss_weights and len(config.loss_weights) != len(config.widths):
+    if config.loss_weights and len(config.loss_weights) != len(widths):
         raise ValueError(
             f'config.loss_weights={config.loss_weights}: as many numbers are needed '
-            f'as widths={config.widths}'
+            f'as widths={tuple(widths)}'
         )
     if config.crop_scale and len(config.crop_scale) != 2:
         raise ValueError(
@@ -304,11 +342,9 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         )
     names = ('top1', 'top5', 'loss')
     metric, _, width = config.best_metric.partition('/')
-    if metric not in names or (
-        width and width not in map(str, map(float, config.widths))
-    ):
+    if metric not in names or (width and width not in widths):
         raise ValueError(
             f'config.best_metric={config.best_metric!r}: allowed are '
             f"{', '.join(names)} (mean over widths), or one width's, such as top1/"
-            f'{float(config.widths[0])}'
+            f'{widths[0]}'
         )

@@ -24,7 +24,7 @@ def make_eval_step(
 
     Args:
         model: its `axis_name` is the name of the mapped axis; None for no mapping.
-        config: `label_smoothing`, `mean` and `std`.
+        config: `label_smoothing`, `label_smoothing_form`, `mean` and `std`.
 
     Returns:
         `step(variables, batch) -> {width: {'loss', 'top1', 'top5', 'count'}}` with
@@ -39,7 +39,10 @@ def make_eval_step(
             logits = model.apply(variables, images, width=width, train=False)
             scores = {
                 'loss': example_losses(
-                    logits, batch['label'], smoothing=config['label_smoothing']
+                    logits,
+                    batch['label'],
+                    smoothing=config['label_smoothing'],
+                    form=config['label_smoothing_form'],
                 ),
                 'top1': correct_in_top(logits, batch['label'], 1),
                 'top5': correct_in_top(logits, batch['label'], 5),

@@ -34,14 +34,18 @@ SHARED_STATS = 'batch_stats'
 NormBatch = int | Literal['device', 'global']
 
 
-def stats_collection(width: Width) -> str:
+def stats_collection(width: Width | str) -> str:
     """Returns the collection that holds the BatchNorm statistics of `width`.
+
+    Args:
+        width: a multiplier, a channel table or a channel table's name.
 
     Example:
         >>> stats_collection(0.25)
         'batch_stats_0.25'
     """
-    return f'{SHARED_STATS}_{width_name(width)}'
+    name = width if isinstance(width, str) else width_name(width)
+    return f'{SHARED_STATS}_{name}'
 
 
 class SwitchableBatchNorm(nn.Module):
@@ -50,7 +54,6 @@ class SwitchableBatchNorm(nn.Module):
     Statistics of width 0.25 are the variables `mean` and `var` in the collection
     `batch_stats_0.25`; its scale and bias stand in `params` under `'0.25'`. A pass
     with `train=True` normalises by the batch and needs that one collection mutable.
-    The arithmetic is PyTorch's: the running variance is the unbiased one.
 
     Attributes:
         widths: the widths that get variables; `init` creates all of them.
@@ -61,6 +64,8 @@ class SwitchableBatchNorm(nn.Module):
             `'shared'`: all shared, in `batch_stats`; the ablation that collapses.
         momentum: share of the old running statistics that is kept.
         epsilon: added to the variance.
+        unbiased: the running variance is the unbiased one (divided by n - 1), as
+            PyTorch keeps it; False keeps the one that the batch is normalised by.
         norm_batch: examples that are normalised together: `'device'`, those of each
             device; `'global'`, those of all devices; or a number of examples, within
             a device or across neighbouring ones. The running statistics take the
@@ -95,6 +100,7 @@ class SwitchableBatchNorm(nn.Module):
     mode: NormMode = 'private'
     momentum: float = 0.9
     epsilon: float = 1e-5
+    unbiased: bool = True
     norm_batch: NormBatch = 'device'
     axis_name: str | None = None
     groups: int = 1
@@ -243,8 +249,10 @@ class SwitchableBatchNorm(nn.Module):
                 f'{layer_path(self)} has 1 value per channel to normalise: a larger '
                 'image, or more examples in norm_batch, is needed'
             )
-        unbiased = moments.var * (moments.count / (moments.count - 1))
-        for variable, batch in ((mean, moments.mean), (var, unbiased)):
+        kept = moments.var
+        if self.unbiased:
+            kept = kept * (moments.count / (moments.count - 1))
+        for variable, batch in ((mean, moments.mean), (var, kept)):
             old = self._prefix(variable.value, batch.shape[-1])
             new = self.momentum * old + (1 - self.momentum) * batch.mean(0)
             variable.value = self._with_prefix(variable.value, new)

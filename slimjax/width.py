@@ -23,12 +23,16 @@ class ChannelTable:
     """A width that states the output channels of each layer.
 
     Attributes:
-        name: what collections, metrics and files are called after; never a number.
+        name: what collections, metrics and files are called after, and what a model
+            is asked for; never the name of a width multiplier, such as `'1.0'`.
         channels: pairs of a layer's path in the parameter tree, such as
             `'block1/pointwise/conv'`, and its number of output channels.
+        macs: multiply-adds of the whole network for one image, by which the tables
+            of a model are ordered; 0 where they are not known, in which case the sum
+            of all channels orders them.
 
     Raises:
-        ValueError: a name that reads as a number or is no plain word, a path given
+        ValueError: a name that is a width multiplier's or no plain word, a path given
             twice, or a count under 1.
 
     Example:
@@ -39,15 +43,17 @@ class ChannelTable:
 
     name: str
     channels: tuple[tuple[str, int], ...]
+    macs: int = 0
 
     def __post_init__(self):
         object.__setattr__(
             self, 'channels', tuple((str(p), int(c)) for p, c in self.channels)
         )
-        if not self.name or set(self.name) - _NAME_CHARACTERS or _is_number(self.name):
+        plain = self.name and not set(self.name) - _NAME_CHARACTERS
+        if not plain or _is_multiplier(self.name):
             raise ValueError(
                 f'a channel table is named {self.name!r}: use letters, digits and '
-                "'._-', and not the name of a number, which is a width multiplier's"
+                "'._-', and not the name of a width multiplier"
             )
         if len(dict(self.channels)) != len(self.channels):
             raise ValueError(f'channel table {self.name!r} states one layer twice')
@@ -57,6 +63,8 @@ class ChannelTable:
                     f'channel table {self.name!r} gives {path!r} {count} channels; '
                     'at least 1 is needed'
                 )
+        if self.macs < 0:
+            raise ValueError(f'channel table {self.name!r}: macs={self.macs}')
 
     def of(self, path: str) -> int:
         """Returns the output channels of the layer at `path`.
@@ -71,8 +79,8 @@ class ChannelTable:
 
     @property
     def size(self) -> int:
-        """All channels together, by which tables are ordered."""
-        return sum(count for _, count in self.channels)
+        """By which tables are ordered."""
+        return self.macs or sum(count for _, count in self.channels)
 
 
 _NAME_CHARACTERS = frozenset(
@@ -82,12 +90,12 @@ _NAME_CHARACTERS = frozenset(
 Width = float | ChannelTable
 
 
-def _is_number(text: str) -> bool:
+def _is_multiplier(text: str) -> bool:
+    """Whether `text` reads as a multiplier; the published switches `'1'` do not."""
     try:
-        float(text)
+        return math.isnan(float(text)) or not text.isdigit()
     except ValueError:
         return False
-    return True
 
 
 def canonical(width: Width) -> Width:
@@ -165,11 +173,19 @@ def widest_first(widths: Sequence[Width]) -> tuple[Width, ...]:
         raise ValueError(
             f'widths={tuple(names)} mixes width multipliers and channel tables'
         )
+    if len({bool(w.macs) for w in known if isinstance(w, ChannelTable)}) > 1:
+        raise ValueError(
+            f'widths={tuple(names)}: state macs of all channel tables, or of none'
+        )
     return tuple(sorted(known, key=order, reverse=True))
 
 
-def resolve(width: Width | None, widths: Sequence[Width]) -> Width:
+def resolve(width: Width | str | None, widths: Sequence[Width]) -> Width:
     """Returns the one of `widths` that `width` means; the widest for None.
+
+    Args:
+        width: a multiplier, a channel table or a channel table's name.
+        widths: those of the network.
 
     Raises:
         ValueError: `width` is not among `widths`; the message lists them.
@@ -180,13 +196,18 @@ def resolve(width: Width | None, widths: Sequence[Width]) -> Width:
     """
     if width is None:
         return widest(widths)
-    width = canonical(width)
-    if width not in [canonical(known) for known in widths]:
+    known = [canonical(each) for each in widths]
+    if isinstance(width, str):
+        tables = {each.name: each for each in known if isinstance(each, ChannelTable)}
+        found, name = tables.get(width), repr(width)
+    else:
+        found, name = canonical(width), width_name(width)
+    if found not in known:
         raise ValueError(
-            f'width={width_name(width)} is not one of the widths of this network: '
-            + ', '.join(width_name(known) for known in reversed(widest_first(widths)))
+            f'width={name} is not one of the widths of this network: '
+            + ', '.join(width_name(each) for each in reversed(widest_first(widths)))
         )
-    return width
+    return found
 
 
 def truncate(channels: int, multiplier: float) -> int:

@@ -19,6 +19,10 @@ RECIPES = [
     ('imagenet', 's_resnet50', 100, 256, 64, 0.1, 278_085_632),
     ('imagenet', 's_resnet101', 100, 256, 64, 0.1, None),
     ('imagenet', 's_resnet152', 100, 256, 64, 0.1, None),
+    ('imagenet', 'autoslim_mobilenet_v1', 300, 2048, 256, 0.5, 149_825_128),
+    ('imagenet', 'autoslim_mobilenet_v2', 300, 2048, 256, 0.5, 206_767_048),
+    ('imagenet', 'autoslim_mnasnet', 300, 2048, 256, 0.5, 217_220_648),
+    ('imagenet', 'autoslim_resnet', 100, 256, 64, 0.1, 570_004_736),
     ('cifar10', 'resnet26', 200, 128, 'device', 0.1, None),
     ('cifar10', 'resnet50', 200, 128, 'device', 0.1, None),
     ('cifar10', 'mobilenet_v1', 200, 128, 'device', 0.1, None),
@@ -37,14 +41,34 @@ def load(file, recipe=''):
 
 
 @pytest.mark.parametrize(
-    ('file', 'recipe', 'epochs', 'batch', 'group', 'rate', 'macs'), RECIPES
+    ('file', 'recipe', 'epochs', 'batch', 'group', 'rate'),
+    [row[:-1] for row in RECIPES],
 )
-def test_a_recipe_is_what_it_says(file, recipe, epochs, batch, group, rate, macs):
+def test_a_recipe_is_what_it_says(file, recipe, epochs, batch, group, rate):
     config = load(file, recipe)
+    check(config)
     assert (config.train_epochs, config.batch_size) == (epochs, batch)
     assert (config.norm_batch, config.learning_rate) == (group, rate)
-    results = commands.describe(config, say=[].append)
-    assert len(results['widths']) == len(config.widths)
+
+
+# Their networks are counted in tests/insight/test_cost.py, or are very deep.
+_SLOW = {
+    *('s_mobilenet_v1_8', 's_shufflenet', 's_shufflenet_paper', 's_resnet50'),
+    *('autoslim_mobilenet_v1', 'autoslim_mobilenet_v2', 'autoslim_mnasnet'),
+    *('s_resnet101', 's_resnet152'),
+}
+
+
+def describable():
+    for file, recipe, *_, macs in RECIPES:
+        slow = file == 'synthetic' or recipe in _SLOW
+        marks = [pytest.mark.slow] if slow else []
+        yield pytest.param(file, recipe, macs, marks=marks)
+
+
+@pytest.mark.parametrize(('file', 'recipe', 'macs'), describable())
+def test_a_recipe_is_built_and_described(file, recipe, macs):
+    results = commands.describe(load(file, recipe), say=[].append)
     costs = [width['macs'] for width in results['widths'].values()]
     assert costs == sorted(costs, reverse=True)
     assert macs in (None, costs[-1])
@@ -64,8 +88,10 @@ def test_an_unknown_recipe_lists_the_recipes():
     [
         ({'model': 'resnet'}, "config.model='resnet': allowed is one of mobilenet_v1"),
         ({'widths': (0.5, 0.5)}, 'more than once'),
-        ({'widths': ()}, 'at least one width'),
-        ({'widths': (0.5, -1.0)}, r'config.widths=.*allowed is a tuple of numbers'),
+        ({'widths': (0.5, -1.0)}, r'width=-1.0: a width is a finite number above 0'),
+        ({'widths': (0.5, None)}, r'config.widths=.*allowed is a tuple of numbers'),
+        ({'widths': ('1',)}, r"width='1' is not one of the widths"),
+        ({'model': 'autoslim_resnet', 'widths': ('5',)}, r"width='5'.*: 1, 2, 3, 4$"),
         ({'momentum': 1.5}, r'config.momentum=1.5: allowed is in \[0, 1\)'),
         ({'learning_rate': float('nan')}, 'a finite number is needed'),
         ({'batch_size': '64'}, "config.batch_size='64': int expected"),

@@ -53,11 +53,27 @@ def test_what_is_no_width_is_refused_with_its_value(width):
 
 @pytest.mark.parametrize(
     'name',
-    ['0.25', '1', '1e3', '1_0', '-.5', 'nan', 'inf', 'Infinity', '', 'a b', 'a/b'],
+    ['0.25', '1.0', '1e3', '1_0', '-.5', 'nan', 'inf', 'Infinity', '', 'a b', 'a/b'],
 )
 def test_a_channel_table_is_never_called_like_a_number(name):
     with pytest.raises(ValueError, match='channel table is named'):
         ChannelTable(name, (('conv', 8),))
+
+
+def test_channel_tables_are_ordered_by_their_macs_and_never_by_name():
+    first = ChannelTable('2', (('conv', 8),), macs=100)
+    second = ChannelTable('1', (('conv', 4),), macs=300)
+    assert widest_first((first, second)) == (second, first)
+    assert resolve(None, (first, second)) == resolve('1', (first, second)) == second
+    with pytest.raises(ValueError, match=r"width='3' is not one .*: 2, 1$"):
+        resolve('3', (first, second))
+    # The number 1 is a multiplier, and no multiplier has a name but its number.
+    with pytest.raises(ValueError, match=r'width=1\.0 is not one of the widths'):
+        resolve(1, (first, second))
+    with pytest.raises(ValueError, match=r"width='0\.5' is not one of the widths"):
+        resolve('0.5', (0.5, 1.0))
+    with pytest.raises(ValueError, match='state macs of all channel tables'):
+        widest_first((first, ChannelTable('3', (('conv', 8),))))
 
 
 def test_channel_tables_are_hashable_and_ordered_by_size():

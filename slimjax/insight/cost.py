@@ -31,16 +31,16 @@ class WidthCost:
 
     Attributes:
         params: parameters that this width uses, those of its norms included.
-        norm_params: those of them that are scale and bias of a norm.
+        params_bn: those of them that are scale and bias of a norm.
         macs: multiply-adds of convolutions and matrix products for one image.
-        profiler_macs: what the published profiler calls MACs: `macs`, and one for
+        macs_published: what the published profiler calls MACs: `macs`, and one for
             each element that enters an average pool.
     """
 
     params: int
-    norm_params: int
+    params_bn: int
     macs: int
-    profiler_macs: int
+    macs_published: int
 
 
 def width_costs(
@@ -88,7 +88,7 @@ def cost_results(
 
     Returns:
         `{'stored_params': parameters of all widths together, 'widths': {'0.25':
-        {'params': int, 'norm_params': int, 'macs': int, 'profiler_macs': int}, ...}}`,
+        {'params': int, 'params_bn': int, 'macs': int, 'macs_published': int}, ...}}`,
         widest first.
 
     Raises:
@@ -147,13 +147,13 @@ def _cost(model, variables, images, keywords) -> WidthCost:
     macs = total(program, multiply_adds)
     return WidthCost(
         params=sum(used),
-        norm_params=sum(
+        params_bn=sum(
             count
             for path, count in zip(paths, used, strict=True)
             if path.rpartition('/')[0] in norms
         ),
         macs=macs,
-        profiler_macs=macs + total(program, pooled_elements),
+        macs_published=macs + total(program, pooled_elements),
     )
 
 

@@ -5,21 +5,25 @@ from collections.abc import Callable
 from functools import partial
 
 from slimjax.models.common import SlimmableClassifier
+from slimjax.models.mnasnet import MNasNet
 from slimjax.models.mobilenet_v1 import MobileNetV1
 from slimjax.models.mobilenet_v2 import MobileNetV2
+from slimjax.models.published import PUBLISHED
 from slimjax.models.resnet import ResNet
 from slimjax.models.shufflenet import ShuffleNet
-from slimjax.width import widest_first
+from slimjax.width import resolve, widest_first
 
 MODELS: dict[str, Callable[..., SlimmableClassifier]] = {
     'mobilenet_v1': MobileNetV1,
     'mobilenet_v2': MobileNetV2,
+    'mnasnet': MNasNet,
     'shufflenet': ShuffleNet,
     'resnet14': partial(ResNet, stage_sizes=(1, 1, 1, 1)),
     'resnet26': partial(ResNet, stage_sizes=(2, 2, 2, 2)),
     'resnet50': partial(ResNet, stage_sizes=(3, 4, 6, 3)),
     'resnet101': partial(ResNet, stage_sizes=(3, 4, 23, 3)),
     'resnet152': partial(ResNet, stage_sizes=(3, 8, 36, 3)),
+    **PUBLISHED,
 }
 
 
@@ -45,7 +49,8 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
     Args:
         name: one of `MODELS`.
         **fields: fields of the model, such as `num_classes` and `widths`; see
-            `SlimmableClassifier` for those that all models have.
+            `SlimmableClassifier` for those that all models have. Among `widths`, a
+            string names one of the model's own channel tables.
 
     Raises:
         ValueError: an unknown model or field, or widths that do not go together.
@@ -67,6 +72,12 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
         )
     # A model is a static argument of compiled functions, so its fields are hashable.
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    if 'widths' in fields:
+        own = MODELS[name]().widths
+        fields['widths'] = tuple(
+            resolve(width, own) if isinstance(width, str) else width
+            for width in fields['widths']
+        )
     model = MODELS[name](**fields)
     widest_first(model.widths)
     return model

@@ -49,6 +49,9 @@ class ConvNorm(nn.Module):
         slim_output: as in `SlimConv`.
         rounding: as in `SlimConv`; None for the model's.
         norm_mode: as `mode` of `SwitchableBatchNorm`; None for the model's.
+        zero_init: whether the norm's scale starts at 0 instead of 1, so that a
+            residual branch that it ends starts as nothing.
+        own_fan: initialise a depthwise kernel by the fan-out of one channel.
     """
 
     features: int | None
@@ -61,6 +64,8 @@ class ConvNorm(nn.Module):
     slim_output: bool = True
     rounding: Rounding | None = None
     norm_mode: NormMode | None = None
+    zero_init: bool = False
+    own_fan: bool = False
 
     @nn.compact
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
@@ -74,7 +79,9 @@ class ConvNorm(nn.Module):
             in_features=stored,
             feature_group_count=stored if depthwise else self.groups,
             slim_output=self.slim_output and not depthwise,
-            kernel_init=fan_out_normal(self.groups),
+            kernel_init=fan_out_normal(
+                stored if depthwise and self.own_fan else self.groups
+            ),
             name='conv',
             **changed,
         )
@@ -83,6 +90,8 @@ class ConvNorm(nn.Module):
         if not depthwise:
             counts = tuple(conv.output_channels(each) for each in conv.widths)
         changed = {'mode': self.norm_mode} if self.norm_mode else {}
+        if self.zero_init:
+            changed['scale_init'] = nn.initializers.zeros_init()
         norm = self.norm(
             channels=dict(zip(conv.widths, counts, strict=True)),
             groups=self.groups,
@@ -98,8 +107,11 @@ class ConvNorm(nn.Module):
 def fan_out_normal(groups: int = 1):
     """Returns the published initialiser, N(0, 2 / fan-out).
 
-    The fan-out is that of one group and of the widest network (a depthwise layer
-    counts all its channels, as published).
+    The fan-out is that of one group and of the widest network. The published code
+    counts all channels of a depthwise layer, as if they were one group.
+
+    Args:
+        groups: groups of the convolution.
 
     Example:
         >>> import jax
@@ -128,6 +140,10 @@ class SlimmableClassifier(nn.Module):
         param_dtype: type of the parameters.
         conv_form: see `slimjax.convolution`.
         small_images: leave out the first two halvings, for images of about 32 px.
+        depthwise_own_fan: initialise depthwise kernels by the fan-out of one channel
+            (He et al., 2015); False counts all channels, as published, which makes
+            them smaller by the square root of their number.
+        unbiased_variance: as `unbiased` of `SwitchableBatchNorm`.
     """
 
     num_classes: int = 1000
@@ -140,8 +156,10 @@ class SlimmableClassifier(nn.Module):
     param_dtype: Any = jnp.float32
     conv_form: Form = 'auto'
     small_images: bool = False
+    depthwise_own_fan: bool = False
+    unbiased_variance: bool = True
 
-    def stats_collections(self, width: Width | None = None) -> tuple[str, ...]:
+    def stats_collections(self, width: Width | str | None = None) -> tuple[str, ...]:
         """Returns the collections that a training pass at `width` may change."""
         width = resolve(width, self.widths)
         return (SHARED_STATS,) if self.norm == 'shared' else (stats_collection(width),)
@@ -166,13 +184,20 @@ class SlimmableClassifier(nn.Module):
             mode=self.norm,
             norm_batch=self.norm_batch,
             momentum=self.norm_momentum,
+            unbiased=self.unbiased_variance,
             axis_name=self.axis_name,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        return partial(ConvNorm, conv=conv, norm=norm, activation=activation)
+        return partial(
+            ConvNorm,
+            conv=conv,
+            norm=norm,
+            activation=activation,
+            own_fan=self.depthwise_own_fan,
+        )
 
-    def start(self, images: Array, width: Width | None) -> tuple[Maps, Width]:
+    def start(self, images: Array, width: Width | str | None) -> tuple[Maps, Width]:
         """Checks the input and returns it as maps, with the width it runs at.
 
         Raises:
@@ -215,14 +240,13 @@ def max_pool(values: Array, padding: int) -> Array:
     return nn.max_pool(values, (3, 3), (2, 2), ((padding, padding),) * 2)
 
 
-def average_pool(values: Array) -> Array:
-    """Returns the means of 3x3 windows at every second pixel, padding counted."""
-    sums = lax.reduce_window(
-        values,
-        0.0,
-        lax.add,
-        (1, 3, 3, 1),
-        (1, 2, 2, 1),
-        ((0, 0), (1, 1), (1, 1), (0, 0)),
-    )
-    return sums / 9
+def average_pool(values: Array, count_padding: bool) -> Array:
+    """Returns the means of 3x3 windows at every second pixel, padded by one."""
+
+    def sums(of):
+        pad = ((0, 0), (1, 1), (1, 1), (0, 0))
+        return lax.reduce_window(of, 0.0, lax.add, (1, 3, 3, 1), (1, 2, 2, 1), pad)
+
+    if count_padding:
+        return sums(values) / 9
+    return sums(values) / sums(jnp.ones((1, *values.shape[1:3], 1), values.dtype))

@@ -31,7 +31,7 @@ class MobileNetV1(SlimmableClassifier):
         self,
         images: Float[Array, 'batch height width channels'],
         *,
-        width: Width | None = None,
+        width: Width | str | None = None,
         train: bool = False,
         features: bool = False,
     ) -> Array | dict[str, Array]:

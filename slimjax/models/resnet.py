@@ -23,6 +23,8 @@ class ResNet(SlimmableClassifier):
         stage_sizes: number of blocks in each stage.
         base_features: channels of the stem at width 1.0; each stage has twice the
             channels of the one before, the first `4 * base_features`.
+        zero_init_residual: start the last scale of each residual branch at 0 (Goyal
+            et al., 2017), which the published code does not.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -35,13 +37,14 @@ class ResNet(SlimmableClassifier):
 
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
     base_features: int = 64
+    zero_init_residual: bool = False
 
     @nn.compact
     def __call__(
         self,
         images: Float[Array, 'batch height width channels'],
         *,
-        width: Width | None = None,
+        width: Width | str | None = None,
         train: bool = False,
         features: bool = False,
     ) -> Array | dict[str, Array]:
@@ -61,6 +64,7 @@ class ResNet(SlimmableClassifier):
                     self.base_features * 2 ** (stage - 1),
                     2 if index == 0 and stage > 1 else 1,
                     conv_norm,
+                    self.zero_init_residual,
                     name=f'stage{stage}_block{index + 1}',
                 )
                 maps = block(maps, **run)
@@ -74,6 +78,7 @@ class Bottleneck(nn.Module):
     channels: int
     strides: int
     conv_norm: partial[ConvNorm]
+    zero_init: bool
 
     @nn.compact
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
@@ -83,9 +88,9 @@ class Bottleneck(nn.Module):
         hidden = self.conv_norm(self.channels, 3, strides=self.strides, name='conv2')(
             hidden, **run
         )
-        hidden = self.conv_norm(outputs, 1, activation=None, name='conv3')(
-            hidden, **run
-        )
+        hidden = self.conv_norm(
+            outputs, 1, activation=None, zero_init=self.zero_init, name='conv3'
+        )(hidden, **run)
         if self.strides != 1 or maps.counts != hidden.counts:
             maps = self.conv_norm(
                 outputs, 1, strides=self.strides, activation=None, name='shortcut'

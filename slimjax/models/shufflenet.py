@@ -48,10 +48,17 @@ class Remainder:
 class ShuffleNet(SlimmableClassifier):
     """S-ShuffleNet: grouped 1x1 convolutions with a channel shuffle between.
 
-    Channels are `int(c * width)`. As published, the stem's max-pool is not padded, the
-    average pool counts its padding, the residual stands before the pooled shortcut and
-    no ReLU follows the depthwise convolution. `features=True` returns the maps of
-    `stage1` to `stage3`, whose sides are about 1/8, 1/16 and 1/32 of the image's.
+    Channels are `int(c * width)`. As published, the residual stands before the pooled
+    shortcut and no ReLU follows the depthwise convolution. `features=True` returns the
+    maps of `stage1` to `stage3`, whose sides are about 1/8, 1/16 and 1/32 of the
+    image's.
+
+    Attributes:
+        pad_max_pool: pad the stem's max-pool, which the published code does not, so
+            that it loses the last row and column of an image of 224 px.
+        count_padding: whether average pools count their padding as zeros, as
+            published, which darkens the border.
+        zero_init_residual: start the last scale of each residual branch at 0.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -62,13 +69,16 @@ class ShuffleNet(SlimmableClassifier):
     """
 
     widths: Sequence[Width] = (0.5, 1.0, 2.0)
+    pad_max_pool: bool = False
+    count_padding: bool = True
+    zero_init_residual: bool = False
 
     @nn.compact
     def __call__(
         self,
         images: Float[Array, 'batch height width channels'],
         *,
-        width: Width | None = None,
+        width: Width | str | None = None,
         train: bool = False,
         features: bool = False,
     ) -> Array | dict[str, Array]:
@@ -86,15 +96,26 @@ class ShuffleNet(SlimmableClassifier):
         ]
         maps = _concatenate(stem)
         if not self.small_images:
-            maps = Maps(max_pool(maps.values, padding=0), maps.counts)
+            maps = Maps(
+                max_pool(maps.values, padding=int(self.pad_max_pool)), maps.counts
+            )
         stages, inputs = {}, _STEM
         for stage, (channels, blocks) in enumerate(_STAGES, start=1):
             for index in range(blocks):
                 name = f'stage{stage}_block{index + 1}'
                 if index == 0:
-                    block = DownBlock(inputs, channels, stage > 1, conv_norm, name=name)
+                    block = DownBlock(
+                        inputs,
+                        channels,
+                        conv_norm,
+                        grouped_squeeze=stage > 1,
+                        count_padding=self.count_padding,
+                        name=name,
+                    )
                 else:
-                    block = ShuffleBlock(channels, conv_norm, name=name)
+                    block = ShuffleBlock(
+                        channels, conv_norm, self.zero_init_residual, name=name
+                    )
                 maps = block(maps, **run)
             inputs = channels
             stages[f'stage{stage}'] = maps.values
@@ -106,6 +127,7 @@ class ShuffleBlock(nn.Module):
 
     channels: int
     conv_norm: partial[ConvNorm]
+    zero_init: bool
 
     @nn.compact
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
@@ -117,7 +139,12 @@ class ShuffleBlock(nn.Module):
         depthwise = self.conv_norm(None, 3, activation=None, name='depthwise')
         hidden = depthwise(hidden, **run)
         expand = self.conv_norm(
-            self.channels, 1, groups=_GROUPS, activation=None, name='expand'
+            self.channels,
+            1,
+            groups=_GROUPS,
+            activation=None,
+            zero_init=self.zero_init,
+            name='expand',
         )
         hidden = expand(hidden, **run)
         return Maps(nn.relu(maps.values + hidden.values), hidden.counts)
@@ -128,8 +155,9 @@ class DownBlock(nn.Module):
 
     inputs: int
     channels: int
-    grouped_squeeze: bool
     conv_norm: partial[ConvNorm]
+    grouped_squeeze: bool
+    count_padding: bool
 
     @nn.compact
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
@@ -162,7 +190,7 @@ class DownBlock(nn.Module):
             name='expand',
         )
         hidden = expand(hidden, **run)
-        pooled = average_pool(maps.values)
+        pooled = average_pool(maps.values, self.count_padding)
         residual = Maps(nn.relu(hidden.values), hidden.counts)
         return _concatenate([residual, Maps(pooled, maps.counts)])
 

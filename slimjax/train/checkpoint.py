@@ -125,13 +125,24 @@ class Checkpoints:
             'stats': state.pop('stats'),
             'average': state.pop('average'),
             'training': state,
-            'meta': {'format_version': FORMAT_VERSION, 'step': step, **meta},
         }
         if parts['average'] is None:
             del parts['average']
+        self._save(step, parts, meta, score)
+
+    def save_weights(self, params: Any, stats: Any, meta: Mapping[str, Any]) -> None:
+        """Saves weights that no run of ours has trained, as step 0.
+
+        They can be evaluated and fine-tuned; there is no run to resume.
+        """
+        parts = _on_host({'params': params, 'stats': stats})
+        self._save(0, parts, meta, score=None)
+
+    def _save(self, step: int, parts: dict[str, Any], meta, score: float | None):
+        meta = {'format_version': FORMAT_VERSION, 'step': step, **meta}
         self._checkpointer.save_checkpointables_async(
             step,
-            parts,
+            {**parts, 'meta': meta},
             force=True,
             metrics=None if score is None else {_SCORE: score},
         )

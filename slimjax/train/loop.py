@@ -19,7 +19,7 @@ from slimjax.train.state import Average, TrainState, zero_sums
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss was NaN or infinite; the message names the step and the width."""
+    """A loss was NaN or infinite, or the gradient; the message names step and width."""
 
 
 def train(
@@ -181,6 +181,11 @@ class _Pending:
                     raise NonFiniteLossError(
                         f'step {step}: the loss of width {name[5:]} is {value}'
                     )
+            # A compiled ReLU may turn NaN into 0, and so hide it from the loss.
+            if not np.isfinite(metrics['grad_norm']):
+                raise NonFiniteLossError(
+                    f"step {step}: the gradient's norm is {metrics['grad_norm']}"
+                )
             stop = bool(metrics.get('stop', False))
         if self._sums is not None:
             step, sums = self._sums

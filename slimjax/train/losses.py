@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int
 
 from slimjax.dtypes import at_least_float32
 
+SMOOTHING_FORMS = ('published', 'uniform')
+
 
 def cross_entropy(
     logits: Float[Array, 'batch classes'],
@@ -14,6 +16,7 @@ def cross_entropy(
     teacher: Float[Array, 'batch classes'] | None = None,
     *,
     smoothing: float = 0.0,
+    form: str = 'published',
 ) -> Float[Array, '']:
     """Returns the mean cross-entropy, against labels or a teacher.
 
@@ -22,18 +25,25 @@ def cross_entropy(
         labels: the true classes.
         teacher: logits whose softmax replaces the labels (in-place distillation of
             US-Nets, section 4.2: soft targets only); no gradient flows into it.
-        smoothing: probability taken from the true class and shared by all others,
-            `smoothing / (classes - 1)` each, as published. Ignored with a teacher.
+        smoothing: probability taken from the true class. Ignored with a teacher.
+        form: who gets it. `'published'` gives `smoothing / (classes - 1)` to each
+            other class; `'uniform'` gives `smoothing / classes` to every class, the
+            true one included, as Szegedy et al. (2016) and nearly all other code do.
 
     Returns:
         A scalar of float32, or wider where the logits are.
+
+    Raises:
+        ValueError: another form.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0, 0.0, -1.0]])
         >>> round(float(cross_entropy(logits, jnp.array([0]), smoothing=0.1)), 6)
         0.64019
     """
-    return example_losses(logits, labels, teacher, smoothing=smoothing).mean()
+    return example_losses(
+        logits, labels, teacher, smoothing=smoothing, form=form
+    ).mean()
 
 
 def example_losses(
@@ -42,6 +52,7 @@ def example_losses(
     teacher: Float[Array, 'batch classes'] | None = None,
     *,
     smoothing: float = 0.0,
+    form: str = 'published',
 ) -> Float[Array, ' batch']:
     """Returns the loss of each example; see `cross_entropy`.
 
@@ -49,6 +60,9 @@ def example_losses(
         >>> example_losses(jnp.zeros((2, 4)), jnp.array([0, 1])).shape
         (2,)
     """
+    if form not in SMOOTHING_FORMS:
+        allowed = ', '.join(map(repr, SMOOTHING_FORMS))
+        raise ValueError(f'label_smoothing_form={form!r}; allowed: {allowed}')
     logits = logits.astype(at_least_float32(logits.dtype))
     if teacher is not None:
         teacher = jax.lax.stop_gradient(teacher).astype(logits.dtype)
@@ -57,8 +71,11 @@ def example_losses(
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     classes = logits.shape[-1]
     targets = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
-    other = smoothing / (classes - 1)
-    targets = targets * (1 - smoothing - other) + other
+    if form == 'uniform':
+        targets = targets * (1 - smoothing) + smoothing / classes
+    else:
+        other = smoothing / (classes - 1)
+        targets = targets * (1 - smoothing - other) + other
     return optax.softmax_cross_entropy(logits, targets)
 
 

@@ -23,14 +23,20 @@ def decay_mask(params: Any) -> Any:
     )
 
 
+def _every_parameter(params: Any) -> Any:
+    return jax.tree.map(lambda _: True, params)
+
+
 def make_optimizer(
     config: Mapping[str, Any], schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """Returns the optimiser that `config` describes.
 
     Args:
-        config: `optimizer`, `momentum`, `nesterov`, `weight_decay`, `adam_betas` and
-            `clip_norm` (0 does not clip), which bounds the summed gradient's norm.
+        config: `optimizer`, `momentum`, `nesterov`, `weight_decay`, `decay_all`
+            (every parameter decays, as in most other code; not if left out),
+            `adam_betas` and `clip_norm` (0 does not clip), which bounds the summed
+            gradient's norm.
         schedule: the learning rate of each step.
 
     Example:
@@ -40,10 +46,11 @@ def make_optimizer(
         >>> state = optimizer.init({'kernel': jax.numpy.ones(2)})
     """
     decay = config['weight_decay']
+    mask = _every_parameter if config.get('decay_all', False) else decay_mask
     if config['optimizer'] == 'sgd':
         # Momentum acts on decayed gradients, as in PyTorch.
         chain = optax.chain(
-            optax.add_decayed_weights(decay, decay_mask),
+            optax.add_decayed_weights(decay, mask),
             optax.trace(config['momentum'], nesterov=config['nesterov']),
             optax.scale_by_learning_rate(schedule),
         )
@@ -51,7 +58,7 @@ def make_optimizer(
         chain = optax.lars(
             schedule,
             weight_decay=decay,
-            weight_decay_mask=decay_mask,
+            weight_decay_mask=mask,
             trust_ratio_mask=decay_mask,
             momentum=config['momentum'],
             nesterov=config['nesterov'],
@@ -59,7 +66,7 @@ def make_optimizer(
     elif config['optimizer'] == 'adamw':
         first, second = config['adam_betas']
         chain = optax.adamw(
-            schedule, b1=first, b2=second, weight_decay=decay, mask=decay_mask
+            schedule, b1=first, b2=second, weight_decay=decay, mask=mask
         )
     else:
         raise ValueError(

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from slimjax.calibrate import calibrate, make_calibration_step
-from slimjax.config import FREE_FIELDS, check
+from slimjax.config import FREE_FIELDS, check, model_options
 from slimjax.data import pipeline
 from slimjax.data.sources import load_source, sample
 from slimjax.evaluate import Results, evaluate, make_eval_step
@@ -52,8 +52,7 @@ def build_model(
     model = create_model(
         config['model'],
         num_classes=config['num_classes'],
-        widths=tuple(config['widths']),
-        norm=config['norm'],
+        **model_options(config),
         norm_batch=config['norm_batch'],
         dtype=jnp.dtype(config['dtype']),
         param_dtype=jnp.dtype(config['param_dtype']),
@@ -70,7 +69,7 @@ def build_model(
     except (TypeError, ValueError) as error:
         raise ValueError(
             f'config: {config["model"]} cannot be built at widths '
-            f'{tuple(config["widths"])} for images of {size} px: {error}'
+            f'{tuple(map(width_name, model.widths))} for images of {size} px: {error}'
         ) from error
     return model
 
@@ -331,6 +330,12 @@ class Run:
         Raises:
             ValueError: its config or data differ; the message shows where.
         """
+        if 'imported_from' in meta:
+            raise ValueError(
+                f'the workdir holds weights imported from {meta["imported_from"]}, '
+                'not a run: take another --workdir, and start from them with '
+                'config.init_from'
+            )
         now, then = report.jsonable(self.config), meta['config']
         changed = [
             f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'

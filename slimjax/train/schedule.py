@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -107,7 +108,8 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
         clock: converts the durations.
 
     Returns:
-        A function from the step number to the rate, float32.
+        A function from the step number to the rate, float32 (float64 where jax has
+        it switched on).
 
     Example:
         >>> config = {'learning_rate': 1.0, 'schedule': 'linear', 'train_steps': 4}
@@ -125,18 +127,22 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
         starts = np.array([clock.epoch_start(e) for e in range(1, last)], np.int32)
     else:
         starts = np.array([], np.int32)
+    # In float64: after 480 epochs, powers of the float32 nearest to 0.98 are 1e-5 off.
+    shares = np.float64(factor) ** np.arange(len(starts) + 1)
 
     def schedule(step):
         step = jnp.asarray(step, jnp.int32)
+        # Float64 where jax has it on: a rounded rate would not repeat such a run.
+        real = jax.dtypes.canonicalize_dtype(float)
         if kind in ('linear', 'cosine'):
             span = max(total - warmup, 1)
-            done = (step + 1 - warmup).astype(jnp.float32) / span
+            done = (step + 1 - warmup).astype(real) / span
             done = jnp.clip(done, 0.0, 1.0)
             share = 1 - done if kind == 'linear' else (1 + jnp.cos(jnp.pi * done)) / 2
         else:
             decays = jnp.searchsorted(jnp.asarray(starts), step, side='right')
-            share = jnp.float32(factor) ** decays.astype(jnp.float32)
-        rising = (step + 1).astype(jnp.float32) / max(warmup, 1)
+            share = jnp.asarray(shares, real)[decays]
+        rising = (step + 1).astype(real) / max(warmup, 1)
         return peak * jnp.where(step < warmup, rising, share)
 
     return schedule

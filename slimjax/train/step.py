@@ -40,9 +40,9 @@ def make_train_step(
     Args:
         model: its `axis_name` is the name of the mapped axis; None for no mapping.
         optimizer: applied once, to the gradients of all widths together.
-        config: `seed`, `label_smoothing`, `distill`, `reduce`, `loss_weights`,
-            `accumulate_steps`, `ema_decay`, and the device's part of the augmentation:
-            `jitter`, `lighting`, `mean`, `std`.
+        config: `seed`, `label_smoothing`, `label_smoothing_form`, `distill`, `reduce`,
+            `loss_weights`, `accumulate_steps`, `ema_decay`, and the device's part of
+            the augmentation: `jitter`, `lighting`, `mean`, `std`.
 
     Returns:
         `step(state, batch) -> (state, metrics)` with a device's part of the batch,
@@ -57,7 +57,11 @@ def make_train_step(
     def loss_fn(params, stats, batch, *, width, teacher=None):
         logits, stats = apply_train(model, params, stats, batch['image'], width=width)
         loss = cross_entropy(
-            logits, batch['label'], teacher, smoothing=config['label_smoothing']
+            logits,
+            batch['label'],
+            teacher,
+            smoothing=config['label_smoothing'],
+            form=config['label_smoothing_form'],
         )
         return loss, Aux(stats, logits)
 

@@ -1,5 +1,6 @@
 """What each width costs, against the published profiler and against gradients."""
 
+import pathlib
 from functools import partial
 
 import flax.linen as nn
@@ -10,66 +11,51 @@ import pytest
 
 from slimjax import SlimConv, SlimDense, create_model
 from slimjax.insight.cost import WidthCost, cost_results, width_costs
-from slimjax.width import ChannelTable
+from slimjax.width import ChannelTable, width_name
 from tests.insight.networks import Plain, Slimmable
 
-# At 224 px with 1000 classes. Of each width: multiply-adds as the published profiler
-# has them, and without the pools; parameters of convolutions and classifier, and of
-# this width's BatchNorm. Of each network: all that is stored.
-PUBLISHED = {
-    'mobilenet_v1': (
-        4_264_808,
-        {
-            1.0: (568_790_528, 568_740_352, 4_210_088, 21_888),
-            0.75: (325_438_080, 325_400_448, 2_569_144, 16_416),
-            0.5: (149_522_176, 149_497_088, 1_320_648, 10_944),
-            0.25: (41_042_816, 41_030_272, 464_600, 5_472),
-        },
-    ),
-    'mobilenet_v2': (
-        3_556_456,
-        {
-            1.0: (300_836_992, 300_774_272, 3_470_760, 34_112),
-            0.75: (209_132_512, 209_069_792, 2_609_784, 26_640),
-            0.5: (97_194_560, 97_131_840, 1_950_136, 18_544),
-            0.35: (59_348_528, 59_285_808, 1_663_048, 14_080),
-        },
-    ),
-    'shufflenet': (
-        5_487_496,
-        {
-            2.0: (524_209_584, 523_405_824, 5_401_816, 48_960),
-            1.0: (137_702_712, 137_300_832, 1_841_248, 24_480),
-            0.5: (37_750_836, 37_549_896, 706_084, 12_240),
-        },
-    ),
-    'resnet50': (
-        25_636_712,
-        {
-            1.0: (4_089_284_608, 4_089_184_256, 25_503_912, 53_120),
-            0.75: (2_322_753_024, 2_322_677_760, 14_732_152, 39_840),
-            0.5: (1_052_361_728, 1_052_311_552, 6_891_080, 26_560),
-            0.25: (278_110_720, 278_085_632, 1_980_696, 13_280),
-        },
-    ),
-}
+PUBLISHED = {}
+for line in pathlib.Path(__file__).with_name('published_costs.txt').open():
+    if not line.startswith('#'):
+        model, width, *counts = line.split()
+        PUBLISHED.setdefault(model, {})[width] = tuple(map(int, counts))
 
 
-@pytest.mark.parametrize('name', PUBLISHED)
-def test_costs_are_those_of_the_published_profiler(name):
-    stored, widths = PUBLISHED[name]
-    found = cost_results(create_model(name, widths=tuple(widths)), (224, 224, 3))
-    expected = {
-        str(width): {
+def cases():
+    """All networks at all widths; of a US-Net most of them are slow."""
+    for name, costs in PUBLISHED.items():
+        widths = tuple(width for width in costs if width != 'stored')
+        if name.startswith('us_'):
+            yield name, widths[:: len(widths) // 2]
+            yield pytest.param(name, widths, marks=pytest.mark.slow)
+        else:
+            yield name, widths
+
+
+@pytest.mark.parametrize(('name', 'widths'), cases())
+def test_costs_are_those_of_the_published_profiler(name, widths):
+    model = create_model(name)
+    known = {width_name(width): width for width in model.widths}
+    chosen = [known[width] for width in widths]
+    found = cost_results(model, (224, 224, 3), widths=chosen)
+    expected = {}
+    for width in widths:
+        macs_published, macs, layers, norms = PUBLISHED[name][width]
+        expected[width] = {
             'params': layers + norms,
-            'norm_params': norms,
+            'params_bn': norms,
             'macs': macs,
-            'profiler_macs': profiler_macs,
+            'macs_published': macs_published,
         }
-        for width, (profiler_macs, macs, layers, norms) in widths.items()
-    }
+    (stored,) = PUBLISHED[name]['stored']
     assert found == {'stored_params': stored, 'widths': expected}
-    assert list(found['widths']) == [str(width) for width in widths]
+    assert list(found['widths']) == list(widths)
+
+
+@pytest.mark.parametrize('name', [n for n in PUBLISHED if n.startswith('autoslim')])
+def test_a_published_channel_table_states_its_own_cost(name):
+    for table in create_model(name).widths:
+        assert table.macs == PUBLISHED[name][table.name][1]
 
 
 def test_a_users_network_is_counted_by_its_shapes():
@@ -82,9 +68,9 @@ def test_a_users_network_is_counted_by_its_shapes():
         biases = left + right + 3 * merged
         expected[width] = WidthCost(
             params=kernels + biases + 2 * merged + 5 * merged + 5,
-            norm_params=2 * merged,
+            params_bn=2 * merged,
             macs=36 * kernels + 5 * merged,
-            profiler_macs=36 * kernels + 5 * merged + 36 * merged,
+            macs_published=36 * kernels + 5 * merged + 36 * merged,
         )
     assert width_costs(Slimmable(), (6, 6, 3)) == expected
 
@@ -111,9 +97,9 @@ def test_a_plain_network_is_counted_as_one_width():
     assert width_costs(Plain(), (8, 8, 3)) == {
         1.0: WidthCost(
             params=27 * 8 + 8 + 16 + 90,
-            norm_params=16,
+            params_bn=16,
             macs=macs,
-            profiler_macs=macs + 2 * 16 * 8,
+            macs_published=macs + 2 * 16 * 8,
         )
     }
 

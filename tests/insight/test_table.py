@@ -28,7 +28,7 @@ def test_columns_line_up_widest_first():
             '0.25': {'params': 1_993_976, 'macs': 278_085_632, 'latency_ms': 4.5},
             '1.0': {
                 'params': 25_557_032,
-                'norm_params': 53_120,
+                'params_bn': 53_120,
                 'macs': 4_089_184_256,
                 'top1': 0.76,
                 'top5': 0.9296,

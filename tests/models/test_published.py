@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import slimjax
-from slimjax.models import SlimmableClassifier, create_model
-from slimjax.width import width_name
+from slimjax.models import SlimmableClassifier
 from tests.models import golden, independent
 from tests.models.copying import copied, copied_statistics, unused
 
@@ -74,34 +73,52 @@ def run(forward, params, stats):
     return jax.device_get(jax.jit(both)(params, stats, golden.images()))
 
 
+def run_slimmable(model, variables, width):
+    """`run` on one width of a slimmable network."""
+
+    def forward(params, stats, images, train):
+        if train:
+            return slimjax.apply_train(model, params, stats, images, width=width)
+        variables = {'params': params, **stats}
+        return model.apply(variables, images, width=width), stats
+
+    return run(forward, *slimjax.split_variables(variables))
+
+
 @pytest.fixture(scope='module', params=CASES)
 def case(request):
     """The slimmable network at one width."""
     name, width = request.param
     widths = MODELS[name][1]
     with jax.enable_x64(True):
-        model = create_model(
-            name,
-            num_classes=CLASSES,
-            widths=widths,
-            dtype=jnp.float64,
-            param_dtype=jnp.float64,
-            # A plain depthwise convolution compiles faster, but runs slower when wide.
-            conv_form='plain' if width == widths[0] else 'auto',
-        )
-        template = jax.eval_shape(model.init, jax.random.key(0), golden.images())
-        variables = golden.fill(name, widths, template)
-        found, wanted = (jax.tree.map(jnp.shape, t) for t in (variables, template))
-        assert found == wanted
+        # A plain depthwise convolution compiles faster, but runs slower when wide.
+        form = 'plain' if width == widths[0] else 'auto'
+        model = golden.model(f's_{name}', CLASSES, conv_form=form)
+        variables = golden.fill(model)
 
-        def forward(params, stats, images, train):
-            if train:
-                return slimjax.apply_train(model, params, stats, images, width=width)
-            variables = {'params': params, **stats}
-            return model.apply(variables, images, width=width), stats
-
-        passes = run(forward, *slimjax.split_variables(variables))
+        passes = run_slimmable(model, variables, width)
     return Case(name, width, model, variables, passes)
+
+
+def check_published(name, width, found):
+    numbers = golden.NUMBERS[name][str(width)]
+    stem = 'stem0' if name == 's_shufflenet' else 'stem'
+    # Nine decimals are kept of the published logits.
+    close = functools.partial(assert_close, rtol=2e-7, atol=2e-8)
+    close(found.eval_logits[:2], np.array(numbers['eval_logits']))
+    close(found.train_logits, np.array(numbers['train_logits']))
+    close(found.loss, np.float64(numbers['train_loss']))
+    for kernel, total in (
+        (found.gradient[stem]['conv']['kernel'], numbers['gradient_of_first_kernel']),
+        (
+            found.gradient['classifier']['kernel'],
+            numbers['gradient_of_classifier_kernel'],
+        ),
+    ):
+        close(np.abs(kernel).sum(), np.float64(total))
+    own = found.stats[slimjax.stats_collection(width)][stem]['norm']['mean']
+    expected = np.array(numbers['first_running_mean'])
+    close(own[: len(expected)], expected)
 
 
 def assert_close(found, expected, rtol, atol=0.0):
@@ -114,22 +131,7 @@ def assert_close(found, expected, rtol, atol=0.0):
 
 
 def test_the_published_numbers_come_out(case):
-    numbers = golden.NUMBERS[case.name][width_name(case.width)]
-    found, gradient = case.passes, case.passes.gradient
-    stem = 'stem0' if case.name == 'shufflenet' else 'stem'
-    close = functools.partial(assert_close, rtol=2e-7, atol=2e-8)
-    # Nine decimals are kept of the published logits.
-    close(found.eval_logits[:2], np.array(numbers['eval_logits']))
-    close(found.train_logits, np.array(numbers['train_logits']))
-    close(found.loss, np.float64(numbers['train_loss']))
-    for kernel, total in (
-        (gradient[stem]['conv']['kernel'], numbers['gradient_of_first_kernel']),
-        (gradient['classifier']['kernel'], numbers['gradient_of_classifier_kernel']),
-    ):
-        close(np.abs(kernel).sum(), np.float64(total))
-    own = found.stats[slimjax.stats_collection(case.width)][stem]['norm']['mean']
-    expected = np.array(numbers['first_running_mean'])
-    close(own[: len(expected)], expected)
+    check_published(f's_{case.name}', case.width, case.passes)
 
 
 def test_a_width_is_the_narrow_network_forward_and_backward(case):

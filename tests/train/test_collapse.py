@@ -19,7 +19,7 @@ def validation(tmp_path, norm):
         checkpoint_steps=0,
         log_steps=10,
     )
-    config.model_fields.base_features = 8
+    config.model_fields.update(base_features=8, stage_sizes=(1, 1, 1, 1))
     train(config, tmp_path / norm, say=[].append)
     lines = read_metrics(tmp_path / norm / 'metrics.jsonl')
     last = {name: value for line in lines for name, value in line.items()}

@@ -1,5 +1,6 @@
 """The loop: what it refuses, when it stops, what it keeps."""
 
+import functools
 import time
 
 import jax
@@ -15,7 +16,16 @@ from tests.train.runs import tiny_config
 SAY = [].append
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_width(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('block', 'leaf', 'value', 'message'),
+    [
+        (('stage1_block1', 'conv3'), 'bias', np.inf, r'the loss of width 0\.5 is'),
+        (('stem',), 'scale', np.nan, "the gradient's norm is nan"),
+    ],
+)
+def test_what_is_not_finite_stops_with_step_and_width(
+    tmp_path, monkeypatch, block, leaf, value, message
+):
     make = run_module.make_train_step
 
     def poisoned(model, optimizer, config):
@@ -24,8 +34,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_width(tmp_path, monkeypat
         def poison(state, batch):
             bad = state.step == 3
             params = jax.tree.map(lambda x: x, state.params)
-            norm = params['stem']['norm']['0.5']
-            norm['scale'] = jax.numpy.where(bad, np.nan, norm['scale'])
+            norm = functools.reduce(dict.get, (*block, 'norm', '0.5'), params)
+            norm[leaf] = jax.numpy.where(bad, value, norm[leaf])
             return step(state.replace(params=params), batch)
 
         return poison
@@ -33,7 +43,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_width(tmp_path, monkeypat
     monkeypatch.setattr(run_module, 'make_train_step', poisoned)
     with pytest.raises(
         NonFiniteLossError,
-        match=r'step 4: the loss of width 0\.5 is nan; the checkpoint of step 3',
+        match=f'step 4: {message}.*; the checkpoint of step 3 is kept',
     ):
         train(tiny_config(), tmp_path, say=SAY)
 

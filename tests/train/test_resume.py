@@ -32,7 +32,7 @@ def contents(workdir):
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('whole')
-    done = run(workdir)
+    done = run(workdir, num_train_steps=6)
     return workdir, done.stdout
 
 

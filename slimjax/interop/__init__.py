@@ -1,0 +1,1 @@
+"""Parameters and checkpoints of other libraries."""

@@ -1,0 +1,185 @@
+"""Checkpoints of the published PyTorch networks, and of torchvision, in and out."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slimjax.interop.names import Entry, published_entries, torchvision_entries
+from slimjax.interop.torch_file import read_torch_file, write_torch_file
+from slimjax.models import SlimmableClassifier
+
+# The published code saves networks under data parallelism, which prefixes all names.
+_PREFIX = 'module.'
+# PyTorch counts the batches that a norm saw; with a fixed momentum nobody needs it.
+_COUNTER = 'num_batches_tracked'
+
+
+def load_torch(
+    source: str | os.PathLike | Mapping[str, Any], model: SlimmableClassifier
+) -> dict[str, Any]:
+    """Returns a model's variables from a PyTorch checkpoint.
+
+    Checkpoints of the published code (S-Nets, US-Nets, AutoSlim) hold all widths.
+    Those of torchvision's ResNets and MobileNet v2 become width 1.0; the norms of the
+    other widths start as its slices, and are of no use before they are calibrated or
+    trained.
+
+    Args:
+        source: a `.pt` file, or a state dict of tensors or arrays. Names may start
+            with `module.`, and the state dict may stand under `model` or `state_dict`.
+            A file that would run code is refused.
+        model: the network, such as `create_model('s_mobilenet_v1')`.
+
+    Returns:
+        Variables for `model.apply`, of the model's types.
+
+    Raises:
+        ValueError: tensors that the model lacks or has no use for, or of other shapes;
+            all of them are named. A file that is no state dict.
+
+    Example:
+        >>> import slimjax
+        >>> model = slimjax.create_model('resnet14', num_classes=10)
+        >>> images = jax.numpy.ones((1, 32, 32, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> again = load_torch(torch_state_dict(variables, model), model)
+        >>> jax.tree.structure(again) == jax.tree.structure(variables)
+        True
+    """
+    tensors = _tensors(source)
+    foreign = any(key.startswith(('layer1.', 'features.1.conv.')) for key in tensors)
+    entries_of = torchvision_entries if foreign else published_entries
+    channels = next((t.shape[1] for t in tensors.values() if t.ndim == 4), 3)
+    images = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
+    template = jax.eval_shape(model.init, jax.random.key(0), images)
+    entries = entries_of(model, template)
+    _check(entries, tensors, template, type(model).__name__)
+    parts: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for entry in entries:
+        parts.setdefault(entry.path, []).append(_ours(tensors[entry.key]))
+    leaves = {path: np.concatenate(arrays, -1) for path, arrays in parts.items()}
+
+    def choose(path, leaf):
+        names = tuple(each.key for each in path)
+        found = leaves.get(names)
+        if found is None:  # The norm of another width than torchvision's.
+            found = leaves[_at_width_one(names)][: leaf.shape[0]]
+        return jnp.asarray(found, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(choose, template)
+
+
+def torch_state_dict(
+    variables: Mapping[str, Any], model: SlimmableClassifier
+) -> dict[str, np.ndarray]:
+    """Returns a model's variables as the published code names and lays them out.
+
+    Args:
+        variables: of the model.
+        model: of one of the published families.
+
+    Returns:
+        Arrays by name, without the prefix `module.`. Each BatchNorm has a count of
+        batches too, as PyTorch keeps it, which is 0.
+
+    Raises:
+        ValueError: the published code has no such model.
+    """
+    state = {}
+    for entry in published_entries(model, variables):
+        array = np.asarray(_at(variables, entry.path))
+        part = np.split(array, entry.groups, axis=-1)[entry.group]
+        state[entry.key] = np.ascontiguousarray(_theirs(part))
+        if entry.key.endswith('.running_var'):
+            counter = entry.key.replace('running_var', _COUNTER)
+            state[counter] = np.zeros((), np.int64)
+    return state
+
+
+def export_torch(
+    path: str | os.PathLike, variables: Mapping[str, Any], model: SlimmableClassifier
+) -> None:
+    """Writes a checkpoint that the published code loads as `pretrained`.
+
+    Args:
+        path: of the `.pt` file; it appears whole or not at all.
+        variables: of the model.
+        model: of one of the published families.
+
+    Raises:
+        ValueError: the published code has no such model.
+    """
+    state = torch_state_dict(variables, model)
+    write_torch_file(path, {_PREFIX + key: array for key, array in state.items()})
+
+
+def _tensors(source) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint without prefixes and counters."""
+    state, where = source, 'the state dict'
+    if isinstance(source, str | os.PathLike):
+        state, where = read_torch_file(source), os.fspath(source)
+    for wrapper in ('model', 'state_dict'):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state:
+        raise ValueError(f'{where} holds no state dict of tensors')
+    tensors = {}
+    for key, value in state.items():
+        name = str(key).removeprefix(_PREFIX)
+        if name.rpartition('.')[2] == _COUNTER:
+            continue
+        array = np.asarray(value.detach().cpu() if hasattr(value, 'detach') else value)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f'{where} holds {array.dtype} at {key!r}: no weights')
+        tensors[name] = array
+    return tensors
+
+
+def _check(entries: list[Entry], tensors, template, model_name: str) -> None:
+    """Refuses tensors that are missing, of no use or of another shape."""
+    wanted = {entry.key for entry in entries}
+    missing = sorted(wanted - set(tensors))
+    unused = sorted(set(tensors) - wanted)
+    if missing or unused:
+        raise ValueError(
+            f'this is no checkpoint of {model_name} at these widths\n'
+            f'missing, {len(missing)}: {", ".join(missing) or "none"}\n'
+            f'of no use, {len(unused)}: {", ".join(unused) or "none"}'
+        )
+    wrong = []
+    for entry in entries:
+        *rest, last = _at(template, entry.path).shape
+        needed = _theirs(np.broadcast_to(0, (*rest, last // entry.groups))).shape
+        found = tensors[entry.key].shape
+        if found != needed:
+            wrong.append(f'{entry.key} is {list(found)}, needed is {list(needed)}')
+    if wrong:
+        raise ValueError(
+            f'this is a checkpoint of another {model_name}: ' + '; '.join(wrong)
+        )
+
+
+def _ours(tensor: np.ndarray) -> np.ndarray:
+    """OIHW to HWIO, (out, in) to (in, out)."""
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+
+
+def _theirs(array: np.ndarray) -> np.ndarray:
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def _at_width_one(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Where width 1.0 keeps what another width keeps at `path`."""
+    if path[0] == 'params':
+        return (*path[:-2], '1.0', path[-1])
+    return ('batch_stats_1.0', *path[1:])
+
+
+def _at(tree, path):
+    for name in path:
+        tree = tree[name]
+    return tree
