@@ -85,7 +85,9 @@ FIELDS: dict[str, Field] = {
         (),
         "widths trained together; () for the model's own",
         "a tuple of numbers above 0, or of names of the model's channel tables",
-        lambda v: all(isinstance(w, str) or (type(w) in (int, float)) for w in v),
+        lambda v: all(
+            isinstance(w, str) or (type(w) in (int, float) and w > 0) for w in v
+        ),
     ),
     'norm': _one_of(
         'own',
@@ -214,6 +216,34 @@ def complete(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return full
 
 
+def state_model_field(config: ml_collections.ConfigDict, model: str, name: str):
+    """Gives `config.model_fields` the model's default of a field that it lacks.
+
+    The command line can change only what a config states.
+
+    Raises:
+        ValueError: the model has no such field; the message lists them.
+
+    Example:
+        >>> config = complete({'model': 'resnet14'})
+        >>> state_model_field(config, 'resnet14', 'small_images')
+        >>> config.model_fields.small_images
+        False
+    """
+    _check_model_field(model, name)
+    if name not in config.model_fields:
+        config.model_fields[name] = getattr(create_model(model), name)
+
+
+def _check_model_field(model: str, name: str) -> None:
+    known = set(model_fields(model)) - set(FIELDS) - {'axis_name'}
+    if name not in known:
+        raise ValueError(
+            f'config.model_fields.{name}: {model} has no such field; it has '
+            + ', '.join(sorted(known))
+        )
+
+
 def unknown_field(name: str) -> str:
     """Returns the message about a field that does not exist.
 
@@ -292,13 +322,8 @@ def _check_field(name: str, value: Any, field: Field) -> None:
 
 def _check_together(config: ml_collections.ConfigDict) -> None:
     widths = [width_name(width) for width in _widths(config)]
-    known = set(model_fields(config.model)) - set(FIELDS) - {'axis_name'}
-    unknown = sorted(set(config.model_fields) - known)
-    if unknown:
-        raise ValueError(
-            f'config.model_fields.{unknown[0]}: {config.model} has no such field; it '
-            f'has {", ".join(sorted(known))}'
-        )
+    for name in config.model_fields:
+        _check_model_field(config.model, name)
     for name in ('mean', 'std'):
         if len(config[name]) != config.image_channels:
             raise ValueError(

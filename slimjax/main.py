@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from slimjax import commands
-from slimjax.config import FIELDS, complete, unknown_field
+from slimjax.config import FIELDS, complete, state_model_field, unknown_field
 from slimjax.train.loop import NonFiniteLossError
 
 FLAGS = flags.FLAGS
@@ -89,6 +89,22 @@ def main(argv: list[str]) -> None:
         commands.write_json(FLAGS.json, results)
 
 
+def _fields_changed(arguments: list[str]) -> list[str]:
+    names = (
+        arg.removeprefix('--config.')
+        for arg in arguments
+        if arg.startswith('--config.')
+    )
+    return [name.partition('=')[0] for name in names]
+
+
+def _model(config: ml_collections.ConfigDict, arguments: list[str]) -> str:
+    """The model that a config will have once the command line has changed it."""
+    flag = '--config.model='
+    chosen = [arg.removeprefix(flag) for arg in arguments if arg.startswith(flag)]
+    return chosen[-1] if chosen else config.model
+
+
 def run() -> None:
     """Reads the config, then the flags that change it, and runs `main`."""
     stated = [arg for arg in sys.argv if arg.startswith('--config=')]
@@ -97,10 +113,12 @@ def run() -> None:
         if not stated and not helps:
             raise ValueError('--config=FILE is needed, such as configs/digits.py')
         config = load_config(stated[-1].partition('=')[2]) if stated else complete({})
-        for arg in sys.argv:
-            name = arg.removeprefix('--config.').partition('=')[0].partition('.')[0]
-            if arg.startswith('--config.') and name not in FIELDS:
-                raise ValueError(unknown_field(name))
+        for name in _fields_changed(sys.argv):
+            first, _, rest = name.partition('.')
+            if first not in FIELDS:
+                raise ValueError(unknown_field(first))
+            if first == 'model_fields':
+                state_model_field(config, _model(config, sys.argv), rest)
         arguments = [arg for arg in sys.argv if arg not in stated]
         config_flags.DEFINE_config_dict('config', config, sys_argv=arguments)
         app.run(main, arguments)

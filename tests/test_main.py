@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from slimjax.config import FIELDS
+from slimjax.models import MODELS, model_fields
 from tests.train.runs import ROOT, environment
 
 DIGITS = f'--config={ROOT / "configs" / "digits.py"}'
@@ -31,6 +33,8 @@ def test_describe_needs_no_data_and_writes_json(tmp_path):
         f'--config={ROOT / "configs" / "imagenet.py"}:s_mobilenet_v1',
         '--mode=describe',
         '--config.widths=(0.25,1.0)',
+        # A field that the recipe does not state.
+        '--config.model_fields.depthwise_own_fan=True',
         f'--json={path}',
     )
     assert done.returncode == 0, done.stderr
@@ -48,6 +52,7 @@ def test_describe_needs_no_data_and_writes_json(tmp_path):
         ((DIGITS,), 'needs --workdir'),
         ((DIGITS, '--workdir=/tmp/x', '--config.learning_rat=1'), 'did you mean'),
         ((DIGITS, '--workdir=/tmp/x', '--config.widths=(0,1)'), 'config.widths=(0'),
+        ((DIGITS, '--config.model_fields.depth=3'), 'it has base_features, '),
         ((DIGITS, '--mode=eval', '--workdir=/nowhere'), 'holds no checkpoint'),
         ((DIGITS, '--mode=run', '--workdir=/tmp/x'), 'mode'),
         ((DIGITS, 'train', '--workdir=/tmp/x'), "'train' is not understood"),
@@ -89,3 +94,28 @@ def test_the_files_that_the_readme_names_are_there():
     text = (ROOT / 'README.md').read_text()
     for name in re.findall(r'(?:configs|scripts|docs|slimjax)/\w+\.\w+', text):
         assert pathlib.Path(ROOT, name).is_file(), name
+
+
+def test_the_page_of_published_networks_states_the_counted_costs():
+    costs = ROOT / 'tests' / 'insight' / 'published_costs.txt'
+    page = (ROOT / 'docs' / 'published.md').read_text()
+    name, found = '', {}
+    for line in page.splitlines():
+        cells = [cell.strip(' `') for cell in line.strip('|').split('|')]
+        if len(cells) > 6 and cells[2].replace(',', '').isdigit():
+            name = cells[0] or name
+            found[name, cells[1]] = [int(cell.replace(',', '')) for cell in cells[2:6]]
+        elif len(cells) == 2 and cells[1].replace(',', '').isdigit():
+            found[cells[0], 'stored'] = [int(cells[1].replace(',', ''))]
+    expected = {}
+    for line in costs.read_text().splitlines():
+        if not line.startswith('#'):
+            model, width, *counts = line.split()
+            counts = [int(count) for count in counts]
+            if width != 'stored':
+                macs_published, macs, layers, norms = counts
+                counts = [macs, macs_published, layers + norms, norms]
+            expected[model, width] = counts
+    assert found == expected
+    for field in re.findall(r'`config\.(?:model_fields\.)?(\w+)', page):
+        assert field in FIELDS or any(field in model_fields(m) for m in MODELS), field
