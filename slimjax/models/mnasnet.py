@@ -12,11 +12,12 @@ class MNasNet(InvertedResidualNetwork):
     See `InvertedResidualNetwork` for its fields.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import functools, jax, jax.numpy as jnp
         >>> model = MNasNet(num_classes=10, widths=(0.35, 1.0))
         >>> images = jnp.ones((1, 32, 32, 3))
-        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> model.apply(variables, images, width=0.35).shape
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> narrow = functools.partial(model.apply, width=0.35)
+        >>> jax.eval_shape(narrow, variables, images).shape
         (1, 10)
     """
 

@@ -19,10 +19,11 @@ class MobileNetV1(SlimmableClassifier):
     `stage5`, whose sides are 1/2, 1/4, ... 1/32 of the image's.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import functools, jax, jax.numpy as jnp
         >>> model, images = MobileNetV1(num_classes=10), jnp.ones((1, 32, 32, 3))
-        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> model.apply(variables, images, width=0.25).shape
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> narrow = functools.partial(model.apply, width=0.25)
+        >>> jax.eval_shape(narrow, variables, images).shape
         (1, 10)
     """
 

@@ -61,10 +61,11 @@ class ShuffleNet(SlimmableClassifier):
         zero_init_residual: start the last scale of each residual branch at 0.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import functools, jax, jax.numpy as jnp
         >>> model, images = ShuffleNet(num_classes=10), jnp.ones((1, 64, 64, 3))
-        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> model.apply(variables, images, width=0.5).shape
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> narrow = functools.partial(model.apply, width=0.5)
+        >>> jax.eval_shape(narrow, variables, images).shape
         (1, 10)
     """
 

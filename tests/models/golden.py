@@ -58,4 +58,4 @@ def model(name, num_classes=10, **fields):
 def fill(model):
     """A model's variables with the published network's values."""
     state = {key: draw(key, shape) for key, shape in shapes(model).items() if shape}
-    return load_torch(state, model)
+    return jax.device_get(load_torch(state, model))

@@ -21,7 +21,8 @@ MODELS = {
 }
 CASES = [
     pytest.param(
-        (name, width),
+        name,
+        width,
         id=f'{name}-{width}',
         marks=[] if width == widths[0] else [pytest.mark.slow],
     )
@@ -85,10 +86,8 @@ def run_slimmable(model, variables, width):
     return run(forward, *slimjax.split_variables(variables))
 
 
-@pytest.fixture(scope='module', params=CASES)
-def case(request):
+def compute(name, width):
     """The slimmable network at one width."""
-    name, width = request.param
     widths = MODELS[name][1]
     with jax.enable_x64(True):
         # A plain depthwise convolution compiles faster, but runs slower when wide.
@@ -130,11 +129,17 @@ def assert_close(found, expected, rtol, atol=0.0):
     )
 
 
-def test_the_published_numbers_come_out(case):
-    check_published(f's_{case.name}', case.width, case.passes)
+@pytest.mark.parametrize(('name', 'width'), CASES)
+def test_a_width_is_a_network_of_its_own(name, width):
+    """The published one, the narrow one; it leaves alone what is other widths'."""
+    case = compute(name, width)
+    check_published(f's_{name}', width, case.passes)
+    check_narrow_network_forward_and_backward(case)
+    check_unused_gradient_is_exactly_zero(case)
+    check_statistics_of_other_widths_are_left_alone(case)
 
 
-def test_a_width_is_the_narrow_network_forward_and_backward(case):
+def check_narrow_network_forward_and_backward(case):
     name, width, _, variables, found = case
     params, stats = slimjax.split_variables(variables)
     narrow = MODELS[name][0](width, CLASSES)
@@ -197,7 +202,7 @@ def per_channel(narrow, shapes):
     }
 
 
-def test_what_a_width_does_not_use_gets_a_gradient_of_exactly_zero(case):
+def check_unused_gradient_is_exactly_zero(case):
     template = shapes_of(MODELS[case.name][0](case.width, CLASSES))['params']
     params, gradient = case.variables['params'], case.passes.gradient
     for path, values in unused(case.name, gradient, template, case.width):
@@ -210,7 +215,7 @@ def test_what_a_width_does_not_use_gets_a_gradient_of_exactly_zero(case):
     )
 
 
-def test_a_pass_leaves_the_statistics_of_other_widths_alone(case):
+def check_statistics_of_other_widths_are_left_alone(case):
     _, stats = slimjax.split_variables(case.variables)
     own = case.model.stats_collections(case.width)
     for collection, leaves in case.passes.stats.items():
