@@ -74,21 +74,22 @@ def calibrate(
     """
     sums, count = None, 0
     for batch in prefetched(batches):
-        moments = calibration_step((params, stats), batch)
-        sums = moments if sums is None else jax.tree.map(jnp.add, sums, moments)
+        moments = jax.device_get(calibration_step((params, stats), batch))
+        moments = jax.tree.map(np.float64, moments)
+        sums = moments if sums is None else jax.tree.map(np.add, sums, moments)
         count += 1
     if sums is None:
         raise ValueError('there is no batch to calibrate on')
     means, squares = jax.tree.map(lambda x: x / count, sums)
 
-    def pooled(path, mean, square):
-        if path[-1].key != 'var':
-            return mean
-        *norm, _ = path
-        of_means, of_squares = (_at(tree, norm)['mean'] for tree in (means, squares))
-        return mean + jnp.maximum(of_squares - jnp.square(of_means), 0)
+    def pooled(path, mean, old):
+        if path[-1].key == 'var':
+            *norm, _ = path
+            of_means, of_squares = (_at(t, norm)['mean'] for t in (means, squares))
+            mean = mean + np.maximum(of_squares - np.square(of_means), 0)
+        return mean.astype(old.dtype)
 
-    return jax.tree_util.tree_map_with_path(pooled, means, squares)
+    return jax.tree_util.tree_map_with_path(pooled, means, stats)
 
 
 def _at(tree: Any, path: Iterable[Any]) -> Any:

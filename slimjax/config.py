@@ -19,7 +19,7 @@ from slimjax.train.optimizer import OPTIMIZERS
 from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
 from slimjax.width import Width, width_name
 
-DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
+DTYPES = ('float32', 'bfloat16', 'float64')
 LIGHTING = ('none', 'published', 'intended')
 
 

@@ -14,6 +14,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
         '--xla_force_host_platform_device_count=4',
         '--xla_backend_optimization_level=0',
         '--xla_llvm_disable_expensive_passes=true',
+        # On a busy machine four devices may wait for one another for long.
+        '--xla_cpu_collective_call_terminate_timeout_seconds=300',
     ]
 )
 os.environ['TFDS_DATA_DIR'] = str(ROOT / '.cache' / 'tensorflow_datasets')
