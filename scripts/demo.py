@@ -12,10 +12,10 @@ import pathlib
 import time
 
 from slimjax import commands
+from slimjax.config_file import load_config
 from slimjax.insight.latency import latency_ms
 from slimjax.insight.plot import plot_accuracy
 from slimjax.insight.table import results_table
-from slimjax.main import load_config
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import build_model
 from slimjax.width import width_name

@@ -34,6 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--num_classes', type=int, default=1000, help='classes (%(default)s)'
     )
+    parser.add_argument(
+        '--widths', help="of a network with others than the model's: 0.25,0.5,1.0"
+    )
     return parser.parse_args()
 
 
@@ -41,11 +44,14 @@ def main() -> None:
     """Reads the file, and writes a workdir with its weights."""
     flags = parse()
     try:
-        model = create_model(flags.model, num_classes=flags.num_classes)
-        variables = load_torch(flags.file, model)
         checkpoints = flags.output / 'checkpoints'
         if checkpoints.exists():
             raise ValueError(f'{checkpoints} exists: choose a new --output')
+        fields = {'num_classes': flags.num_classes}
+        if flags.widths:
+            fields['widths'] = tuple(map(float, flags.widths.split(',')))
+        model = create_model(flags.model, **fields)
+        variables = load_torch(flags.file, model)
     except (ValueError, OSError) as error:
         sys.exit(f'import_torch: {error}')
     params, stats = split_variables(variables)
@@ -53,7 +59,7 @@ def main() -> None:
         'model': flags.model,
         'widths': [width_name(width) for width in model.widths],
         'class_names': [str(number) for number in range(flags.num_classes)],
-        'imported_from': flags.file.name,
+        'weights_from': flags.file.name,
         'versions': report.versions(),
         'git_commit': report.git_commit(),
     }

@@ -29,8 +29,8 @@ def make_calibration_step(
         place of running ones, and the squares of all its means; averaged over
         devices. What several widths share is the mean of theirs.
     """
-    # Nothing of the old statistics is kept.
-    model = model.clone(norm_momentum=0.0)
+    # Nothing of the old statistics is kept, and the groups are pooled in any case.
+    model = model.clone(norm_momentum=0.0, norm_batch='device')
     widths = widest_first(model.widths)
 
     def step(variables, batch):

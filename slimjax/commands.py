@@ -1,4 +1,4 @@
-"""What the command line does: train, evaluate, describe."""
+"""What the command line does: train, evaluate, describe, calibrate."""
 
 import json
 import os
@@ -13,9 +13,10 @@ from slimjax.config import check
 from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
-from slimjax.train.checkpoint import check_shapes, load_variables
+from slimjax.train.checkpoint import Checkpoints, check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
+from slimjax.train.plan import Plan
 from slimjax.train.report import silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
@@ -23,18 +24,24 @@ from slimjax.train.state import abstract_variables
 Say = Callable[[str], None]
 
 
-def describe(config: ml_collections.ConfigDict, say: Say = print) -> dict[str, Any]:
+def describe(
+    config: ml_collections.ConfigDict, say: Say = print, topology: str | None = None
+) -> dict[str, Any]:
     """Says what each width of a config's network costs; needs no data.
 
     Args:
         config: a complete config.
         say: prints a line for a person.
+        topology: a TPU slice, such as `'v5e:2x2'`, for which training is compiled to
+            say what memory it needs there; see `slimjax.train.plan`.
 
     Returns:
-        `{'widths': {'0.25': {'params': int, 'macs': int, ...}}, ...}`.
+        `{'widths': {'0.25': {'params': int, 'macs': int, ...}}, ...}`, and with a
+        topology what the plan's `results` returns, as `'topology'`.
 
     Raises:
-        ValueError: a config that cannot be built.
+        ImportError: a topology is asked for, and libtpu is not installed.
+        ValueError: a config that cannot be built, or no such topology.
 
     Example:
         >>> from slimjax.config import complete
@@ -43,10 +50,13 @@ def describe(config: ml_collections.ConfigDict, say: Say = print) -> dict[str, A
         True
     """
     check(config)
+    plan = None if topology is None else Plan(config, topology, say)
     shape = (config.image_size, config.image_size, config.image_channels)
     results = {'model': config.model, **cost_results(build_model(config), shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
+    if plan is not None:
+        results['topology'] = plan.results()
     return results
 
 
@@ -71,6 +81,51 @@ def evaluate_workdir(
         FileNotFoundError: there is no checkpoint.
         ValueError: the checkpoint is of another network.
     """
+    run, params, stats, meta = _trained(config, workdir)
+    results = describe(config, say=silent)
+    results = _with_scores(results, run.evaluate(params, stats, split))
+    results |= {'split': split, 'step': meta['step']}
+    say(results_table(results))
+    return results
+
+
+def calibrate_workdir(
+    config: ml_collections.ConfigDict, workdir: str | pathlib.Path, say: Say = print
+) -> pathlib.Path:
+    """Computes the BatchNorm statistics of every width anew, on training images.
+
+    A network that was imported has them for width 1.0 only.
+
+    Args:
+        config: a complete config, of the network that the workdir holds;
+            `calibration_examples` images are read, as in evaluation.
+        workdir: its best checkpoint is read, and not changed.
+        say: prints a line for a person.
+
+    Returns:
+        The new workdir, `WORKDIR/calibrated`, to be evaluated or fine-tuned.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is of another network, or the new workdir exists.
+    """
+    output = pathlib.Path(workdir, 'calibrated')
+    if output.exists():
+        raise ValueError(f'{output} exists: remove it, or take another --workdir')
+    run, params, stats, meta = _trained(config, workdir)
+    stats = run.calibrated(params, stats)
+    with Checkpoints(output / 'checkpoints') as checkpoints:
+        # What is read by name must not look for the averages of the run.
+        checkpoints.save_weights(
+            params, stats, {**meta, 'averaged': False, 'weights_from': str(workdir)}
+        )
+        checkpoints.wait()
+    say(f'{output}: {len(run.model.widths)} widths calibrated on training images')
+    return output
+
+
+def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
+    """The run, and the parameters, statistics and meta of its best checkpoint."""
     checkpoint = load_variables(workdir)
     run = Run(config)
     params, stats = abstract_variables(run.model, run.image_shape)
@@ -78,11 +133,7 @@ def evaluate_workdir(
     check_shapes(params, checkpoint.params, where)
     check_shapes(stats, checkpoint.stats, where)
     params, stats = replicated((checkpoint.params, checkpoint.stats))
-    results = describe(config, say=silent)
-    results = _with_scores(results, run.evaluate(params, stats, split))
-    results |= {'split': split, 'step': checkpoint.meta['step']}
-    say(results_table(results))
-    return results
+    return run, params, stats, checkpoint.meta
 
 
 def _with_scores(results: dict[str, Any], scores: Results) -> dict[str, Any]:

@@ -70,12 +70,12 @@ class ChannelTable:
         """Returns the output channels of the layer at `path`.
 
         Raises:
-            KeyError: the table does not know the layer.
+            ValueError: the table does not know the layer.
         """
         for known, count in self.channels:
             if known == path:
                 return count
-        raise KeyError(f'channel table {self.name!r} has no layer {path!r}')
+        raise ValueError(f'channel table {self.name!r} has no layer {path!r}')
 
     @property
     def size(self) -> int:
@@ -93,9 +93,10 @@ Width = float | ChannelTable
 def _is_multiplier(text: str) -> bool:
     """Whether `text` reads as a multiplier; the published switches `'1'` do not."""
     try:
-        return math.isnan(float(text)) or not text.isdigit()
+        float(text)
     except ValueError:
         return False
+    return not text.isdigit()
 
 
 def canonical(width: Width) -> Width:
@@ -205,9 +206,14 @@ def resolve(width: Width | str | None, widths: Sequence[Width]) -> Width:
     if found not in known:
         raise ValueError(
             f'width={name} is not one of the widths of this network: '
-            + ', '.join(width_name(each) for each in reversed(widest_first(widths)))
+            + ', '.join(_shown(each) for each in reversed(widest_first(widths)))
         )
     return found
+
+
+def _shown(width: Width) -> str:
+    """A width as it is asked for: a number, or a name in quotes."""
+    return repr(width.name if isinstance(width, ChannelTable) else width)
 
 
 def truncate(channels: int, multiplier: float) -> int:

@@ -3,7 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
-from slimjax.main import load_config
+from slimjax.config_file import load_config
 
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'imagenet.py'
 EXAMPLES = 1_281_167

@@ -6,7 +6,7 @@ import pytest
 
 from slimjax import commands
 from slimjax.config import FIELDS, check, complete
-from slimjax.main import load_config
+from slimjax.config_file import load_config
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 # file, recipe, epochs (or steps), batch, group, rate, MACs of the narrowest
@@ -90,8 +90,12 @@ def test_an_unknown_recipe_lists_the_recipes():
         ({'widths': (0.5, 0.5)}, 'more than once'),
         ({'widths': (0.5, -1.0)}, r'config.widths=.*allowed is a tuple of numbers'),
         ({'widths': (0.5, None)}, r'config.widths=.*allowed is a tuple of numbers'),
+        ({'model': 'autoslim_resnet', 'widths': (1, 2)}, r"names '1', .*1 is a number"),
         ({'widths': ('1',)}, r"width='1' is not one of the widths"),
-        ({'model': 'autoslim_resnet', 'widths': ('5',)}, r"width='5'.*: 1, 2, 3, 4$"),
+        (
+            {'model': 'autoslim_resnet', 'widths': ('5',)},
+            r"width='5'.*: '1', '2', '3', '4'$",
+        ),
         ({'momentum': 1.5}, r'config.momentum=1.5: allowed is in \[0, 1\)'),
         ({'learning_rate': float('nan')}, 'a finite number is needed'),
         ({'batch_size': '64'}, "config.batch_size='64': int expected"),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from slimjax.models.common import SlimmableClassifier
 from slimjax.models.inverted_residual import InvertedResidualNetwork
 from slimjax.models.mobilenet_v1 import MobileNetV1
+from slimjax.models.mobilenet_v2 import MobileNetV2
 from slimjax.models.resnet import ResNet
 from slimjax.models.shufflenet import ShuffleNet
 from slimjax.norm import SHARED_STATS, stats_collection
@@ -108,7 +109,7 @@ def torchvision_entries(
     Raises:
         ValueError: another model, or one without a width 1.0 of its own.
     """
-    if not isinstance(model, ResNet | InvertedResidualNetwork):
+    if not isinstance(model, ResNet | MobileNetV2):
         raise ValueError(f'torchvision has no {type(model).__name__}')
     widths = [width_name(width) for width in widest_first(model.widths)]
     if model.norm != 'private' or '1.0' not in widths:

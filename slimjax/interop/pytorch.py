@@ -16,6 +16,8 @@ from slimjax.models import SlimmableClassifier
 _PREFIX = 'module.'
 # PyTorch counts the batches that a norm saw; with a fixed momentum nobody needs it.
 _COUNTER = 'num_batches_tracked'
+# The first convolution, which tells the channels of the images.
+_STEMS = ('features.0.0.weight', 'head_0.0.weight', 'conv1.weight')
 
 
 def load_torch(
@@ -53,7 +55,8 @@ def load_torch(
     tensors = _tensors(source)
     foreign = any(key.startswith(('layer1.', 'features.1.conv.')) for key in tensors)
     entries_of = torchvision_entries if foreign else published_entries
-    channels = next((t.shape[1] for t in tensors.values() if t.ndim == 4), 3)
+    stem = next((tensors[name] for name in _STEMS if name in tensors), None)
+    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 3
     images = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
     template = jax.eval_shape(model.init, jax.random.key(0), images)
     entries = entries_of(model, template)
@@ -105,6 +108,8 @@ def export_torch(
 ) -> None:
     """Writes a checkpoint that the published code loads as `pretrained`.
 
+    It has the published names and shapes where the model has its default fields.
+
     Args:
         path: of the `.pt` file; it appears whole or not at all.
         variables: of the model.
@@ -126,13 +131,19 @@ def _tensors(source) -> dict[str, np.ndarray]:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not state:
-        raise ValueError(f'{where} holds no state dict of tensors')
+        raise ValueError(
+            f'{where} holds no tensors by name, and none under `model` or `state_dict`'
+        )
     tensors = {}
     for key, value in state.items():
         name = str(key).removeprefix(_PREFIX)
         if name.rpartition('.')[2] == _COUNTER:
             continue
-        array = np.asarray(value.detach().cpu() if hasattr(value, 'detach') else value)
+        if hasattr(value, 'detach'):
+            value = value.detach().cpu()
+            # numpy has no bfloat16 of PyTorch's.
+            value = value.float() if value.element_size() == 2 else value
+        array = np.asarray(value)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(f'{where} holds {array.dtype} at {key!r}: no weights')
         tensors[name] = array

@@ -1,7 +1,7 @@
 """The slimmable classifiers, by name."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from slimjax.models.common import SlimmableClassifier
@@ -11,7 +11,7 @@ from slimjax.models.mobilenet_v2 import MobileNetV2
 from slimjax.models.published import PUBLISHED
 from slimjax.models.resnet import ResNet
 from slimjax.models.shufflenet import ShuffleNet
-from slimjax.width import resolve, widest_first
+from slimjax.width import ChannelTable, Width, resolve, widest_first
 
 MODELS: dict[str, Callable[..., SlimmableClassifier]] = {
     'mobilenet_v1': MobileNetV1,
@@ -74,10 +74,20 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     if 'widths' in fields:
         own = MODELS[name]().widths
-        fields['widths'] = tuple(
-            resolve(width, own) if isinstance(width, str) else width
-            for width in fields['widths']
-        )
+        fields['widths'] = tuple(_named(name, w, own) for w in fields['widths'])
     model = MODELS[name](**fields)
     widest_first(model.widths)
     return model
+
+
+def _named(name: str, width: Width | str, own: Sequence[Width]) -> Width:
+    """The one of a model's own channel tables that `width` names, if it is a name."""
+    if isinstance(width, str):
+        return resolve(width, own)
+    if isinstance(own[0], ChannelTable) and not isinstance(width, ChannelTable):
+        raise ValueError(
+            f'widths of {name} are channel tables, by their names '
+            + ', '.join(repr(table.name) for table in own)
+            + f'; {width!r} is a number'
+        )
+    return width

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier
 from slimjax.norm import SHARED_STATS
-from slimjax.width import Width, divisible_by_8, order, widest
+from slimjax.width import ChannelTable, Width, divisible_by_8, widest
 
 _TAIL = 1280
 
@@ -49,6 +49,10 @@ class Expanded:
 
     def __call__(self, channels: int, multiplier: float) -> int:
         return self.expansion * divisible_by_8(channels // self.expansion, multiplier)
+
+
+def _never_under_one(channels: int, multiplier: float) -> int:
+    return divisible_by_8(channels, max(1.0, multiplier))
 
 
 class InvertedResidualNetwork(SlimmableClassifier):
@@ -117,10 +121,12 @@ class InvertedResidualNetwork(SlimmableClassifier):
             levels[f'stage{level}'] = maps.values
         if features:
             return levels
+        tables = isinstance(widest(self.widths), ChannelTable)
         tail = conv_norm(
             _TAIL,
             1,
-            slim_output=self.slim_tail or order(widest(self.widths)) > 1,
+            slim_output=self.slim_tail or not tables,
+            rounding=None if self.slim_tail else _never_under_one,
             norm_mode='shared' if self._one_tail_norm else None,
             name='tail',
         )

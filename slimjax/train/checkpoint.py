@@ -139,7 +139,7 @@ class Checkpoints:
         self._save(0, parts, meta, score=None)
 
     def _save(self, step: int, parts: dict[str, Any], meta, score: float | None):
-        meta = {'format_version': FORMAT_VERSION, 'step': step, **meta}
+        meta = {**meta, 'format_version': FORMAT_VERSION, 'step': step}
         self._checkpointer.save_checkpointables_async(
             step,
             {**parts, 'meta': meta},
@@ -239,11 +239,27 @@ def check_shapes(expected: Any, found: Any, what: str) -> None:
     """Checks that two trees have leaves of the same shapes and types.
 
     Raises:
-        ValueError: names the first leaf that differs.
+        ValueError: names the leaves that one of them lacks, or the first that differs.
 
     Example:
         >>> check_shapes({'a': np.ones(2)}, {'a': np.zeros(2)}, 'the checkpoint')
     """
+
+    names = [
+        {
+            jax.tree_util.keystr(path, simple=True, separator='/')
+            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (expected, found)
+    ]
+    lacking, more = sorted(names[0] - names[1]), sorted(names[1] - names[0])
+    if lacking or more:
+        parts = [
+            f'{verb} {", ".join(of[:3])}{" and others" if len(of) > 3 else ""}'
+            for verb, of in (('lacks', lacking), ('has', more))
+            if of
+        ]
+        raise ValueError(f'{what} is of another network: it {" and ".join(parts)}')
 
     def check(path, leaf, other):
         if leaf.shape != other.shape or leaf.dtype != other.dtype:

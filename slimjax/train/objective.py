@@ -48,7 +48,8 @@ def sum_over_widths(
             scalar and `Aux(stats, logits)`, where `stats` holds all collections.
             `teacher` is None for the widest and, with `distill`, its logits without
             gradient for the others.
-        widths: the widths to sum over. All must have logits of one shape.
+        widths: the widths to sum over, such as `model.widths`. All must have logits
+            of one shape.
         reduce: `'sum'`, as published, or `'mean'` of the gradients.
         distill: whether the widest teaches the others in place.
         weights: factor of each width's loss; 1 where absent.

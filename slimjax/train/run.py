@@ -110,6 +110,8 @@ class Run:
         self.metric_names = metric_names(self.model.widths)
         scheduled = self.clock.steps(config, 'train')
         self.total_steps = min(scheduled, config.num_train_steps or scheduled)
+        if config.ema_decay:
+            self._calibration_count()
         never = self.total_steps + 1
         self.log_steps = self.clock.steps(config, 'log') or never
         self.eval_steps = self.clock.steps(config, 'eval') or never
@@ -289,14 +291,24 @@ class Run:
 
     def calibrated(self, params: Any, stats: Any) -> Any:
         """Returns statistics of `params`, from training images as in evaluation."""
-        source, size = self.source('train'), self.config.eval_batch_size
-        # Whole batches: a blank image would count as one.
-        count = min(self.config.calibration_examples, len(source)) // size * size
-        reader = self.eval_reader(sample(source, count))
+        source = self.source('train')
+        reader = self.eval_reader(sample(source, self._calibration_count()))
         try:
             return replicated(calibrate(self._calibration_step, params, stats, reader))
         finally:
             reader.close()
+
+    def _calibration_count(self) -> int:
+        """Whole batches of images: a blank one would count as an image."""
+        found, size = len(self.source('train')), self.config.eval_batch_size
+        wanted = self.config.calibration_examples
+        count = min(wanted, found) // size * size
+        if not count:
+            raise ValueError(
+                f'config.calibration_examples={wanted}, of {found} training images, '
+                f'fill no batch of eval_batch_size={size}: at least one is needed'
+            )
+        return count
 
     def score(self, results: Results) -> float:
         """Returns the number by which checkpoints are compared; higher is better."""
@@ -330,11 +342,10 @@ class Run:
         Raises:
             ValueError: its config or data differ; the message shows where.
         """
-        if 'imported_from' in meta:
+        if 'weights_from' in meta:
             raise ValueError(
-                f'the workdir holds weights imported from {meta["imported_from"]}, '
-                'not a run: take another --workdir, and start from them with '
-                'config.init_from'
+                f'the workdir holds the weights of {meta["weights_from"]}, not a run: '
+                'take another --workdir, and start from them with config.init_from'
             )
         now, then = report.jsonable(self.config), meta['config']
         changed = [

@@ -66,11 +66,11 @@ class Clock:
         return max(1, round(steps)) if value > 0 else 0
 
     def milestones(self, config: Mapping[str, Any]) -> tuple[int, ...]:
-        """Returns the steps at which a multistep schedule decays."""
+        """Returns the steps at which a multistep schedule decays, in their order."""
         values, unit = given_unit(config, 'milestone', empty=())
         if unit == 'epochs':
-            return tuple(self.epoch_start(epoch) for epoch in values)
-        return tuple(self._convert(value, unit) for value in values)
+            return tuple(sorted(self.epoch_start(epoch) for epoch in values))
+        return tuple(sorted(self._convert(value, unit) for value in values))
 
 
 def given_unit(config: Mapping[str, Any], name: str, empty: Any = 0):

@@ -10,11 +10,13 @@ import pytest
 
 from slimjax import commands
 from slimjax.interop.pytorch import export_torch, load_torch
+from slimjax.interop.torch_file import write_torch_file
 from slimjax.models import create_model
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.loop import train
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
+from tests.interop.test_pytorch import torchvision_shapes
 from tests.models import golden
 from tests.train.runs import tiny_config
 
@@ -67,14 +69,14 @@ def test_the_workdir_holds_the_weights(imported):
     params, stats = split_variables(variables)
     jax.tree.map(np.testing.assert_array_equal, checkpoint.params, params)
     jax.tree.map(np.testing.assert_array_equal, checkpoint.stats, stats)
-    assert checkpoint.meta['imported_from'] == 'published.pt'
+    assert checkpoint.meta['weights_from'] == 'published.pt'
 
 
 def test_it_is_evaluated_fine_tuned_and_never_resumed(imported, tmp_path):
     workdir, variables, _ = imported
     results = commands.evaluate_workdir(grey_config(), workdir, say=SAY)
     assert results['widths']['0.25']['count'] == 240
-    with pytest.raises(ValueError, match=r'imported from published\.pt, not a run'):
+    with pytest.raises(ValueError, match=r'the weights of published\.pt, not a run'):
         train(grey_config(), workdir, say=SAY)
     run = Run(grey_config(init_from=str(workdir)))
     state = run.fine_tuned(run.new_state(), SAY)
@@ -105,3 +107,37 @@ def test_a_mistake_is_one_line(imported, tmp_path, changes, message):
     assert 'Traceback' not in done.stderr
     assert message.replace('\\', '') in done.stderr
     assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.slow
+def test_a_network_of_torchvision_is_imported_calibrated_and_evaluated(tmp_path):
+    state = {
+        key: golden.draw(key, shape).astype(np.float32)
+        for key, shape in torchvision_shapes('mobilenet_v2')
+    }
+    state['features.0.0.weight'] = state['features.0.0.weight'][:, :1]
+    write_torch_file(tmp_path / 'torchvision.pt', state)
+    arguments = (tmp_path / 'torchvision.pt', '--model', 'mobilenet_v2')
+    workdir = tmp_path / 'workdir'
+    done = command(
+        *arguments, '--output', workdir, '--num_classes', 10, '--widths', '0.35,1.0'
+    )
+    assert done.returncode == 0, done.stderr
+    # As in the recipe, the groups of training do not divide a batch of evaluation.
+    config = grey_config(
+        model='mobilenet_v2', widths=(0.35, 1.0), norm_batch=40, batch_size=160
+    )
+    output = commands.calibrate_workdir(config, workdir, say=SAY)
+    stats = load_variables(output).stats
+    narrow, wide = (stats[f'batch_stats_{width}'] for width in ('0.35', '1.0'))
+    # At the stem a narrow network sees what the wide one does; further on it does not.
+    stem = narrow['stem']['norm']['mean']
+    np.testing.assert_allclose(
+        stem, wide['stem']['norm']['mean'][: len(stem)], rtol=1e-4, atol=1e-5
+    )
+    inner = narrow['block9']['project']['norm']['mean']
+    assert not np.allclose(
+        inner, wide['block9']['project']['norm']['mean'][: len(inner)]
+    )
+    results = commands.evaluate_workdir(config, output, say=SAY)
+    assert all(np.isfinite(w['loss']) for w in results['widths'].values())

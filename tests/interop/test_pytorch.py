@@ -114,9 +114,9 @@ def test_other_widths_or_classes_are_refused_with_the_shapes():
 @pytest.mark.parametrize(
     ('state', 'message'),
     [
-        ({}, 'holds no state dict'),
+        ({}, 'holds no tensors by name'),
         ({'epoch': np.int64(3)}, "int64 at 'epoch'"),
-        ([np.ones(3)], 'holds no state dict'),
+        ([np.ones(3)], 'holds no tensors by name'),
     ],
 )
 def test_what_is_no_state_dict_is_refused(state, message):

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from slimjax.main import load_config
+from slimjax.config_file import load_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = str(ROOT / 'tests' / 'train' / 'tiny.py')

@@ -48,6 +48,12 @@ def test_what_is_not_finite_stops_with_step_and_width(
         train(tiny_config(), tmp_path, say=SAY)
 
 
+def test_averages_that_no_batch_can_calibrate_are_refused_at_once(tmp_path):
+    config = tiny_config(ema_decay=0.9, calibration_examples=100)
+    with pytest.raises(ValueError, match='fill no batch of eval_batch_size=120'):
+        train(config, tmp_path, say=SAY)
+
+
 def test_averaged_weights_are_calibrated_before_they_are_scored(tmp_path):
     config = tiny_config(ema_decay=0.9, calibration_examples=240)
     results = train(config, tmp_path, say=SAY)

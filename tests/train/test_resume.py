@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -149,6 +150,39 @@ def test_evaluation_of_a_checkpoint_counts_every_example(uninterrupted, tmp_path
         assert scores['params'] > 0
         assert scores['macs'] > 0
         assert scores['top1'] == pytest.approx(logged[f'test/top1/{name}'], abs=0.006)
+
+
+def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path):
+    workdir = tmp_path / 'run'
+    shutil.copytree(uninterrupted[0], workdir)
+    shutil.copytree(uninterrupted[0], tmp_path / 'few')
+    # The groups of the recipe, which do not divide the 120 images of a batch, are not
+    # those of the calibration.
+    changes = {'calibration_examples': 240, 'norm_batch': 16}
+    done = run(workdir, '--mode=calibrate', **changes)
+    assert '2 widths calibrated' in done.stdout
+    before, after = load_variables(workdir), load_variables(workdir / 'calibrated')
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    assert jax.tree.structure(after.stats) == jax.tree.structure(before.stats)
+    mean, var = (
+        after.stats['batch_stats_0.5']['stem']['norm'][leaf] for leaf in ('mean', 'var')
+    )
+    # Of six steps, the running ones are still near where they started.
+    assert (
+        np.abs(var - 1).mean()
+        > 2 * np.abs(before.stats['batch_stats_0.5']['stem']['norm']['var'] - 1).mean()
+    )
+    assert np.isfinite(mean).all()
+    done = run(workdir / 'calibrated', '--mode=eval')
+    assert 'top-1' in done.stdout
+    for flags, message in (
+        ((workdir, '--mode=calibrate'), 'exists: remove it'),
+        ((workdir / 'calibrated',), 'not a run'),
+        ((tmp_path / 'few', '--mode=calibrate'), 'config.calibration_examples=7, of'),
+    ):
+        failed = run(*flags, check=False, calibration_examples=7)
+        assert failed.returncode == 1
+        assert message in failed.stderr
 
 
 def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted, tmp_path):

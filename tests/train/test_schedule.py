@@ -65,3 +65,20 @@ def test_durations_convert_from_every_unit(stated, steps):
 def test_two_units_at_once_are_refused_with_both_values():
     with pytest.raises(ValueError, match=r'warmup_steps=5, warmup_epochs=1'):
         given_unit({'warmup_steps': 5, 'warmup_epochs': 1}, 'warmup')
+
+
+def test_milestones_may_stand_in_any_order():
+    rates = [
+        [float(learning_rate(config, Clock(10, 1))(step)) for step in range(8)]
+        for config in (
+            {
+                'learning_rate': 1.0,
+                'schedule': 'multistep',
+                'decay_factor': 0.1,
+                'train_steps': 8,
+                'milestone_steps': steps,
+            }
+            for steps in ((3, 6), (6, 3))
+        )
+    ]
+    assert rates[0] == rates[1]

@@ -1,0 +1,51 @@
+"""Reading a config file, and making ready for what the command line changes in it."""
+
+import importlib.util
+import pathlib
+
+import ml_collections
+
+from slimjax.config import FIELDS, complete, state_model_field, unknown_field
+
+_FLAG = '--config.'
+
+
+def load_config(argument: str) -> ml_collections.ConfigDict:
+    """Returns the complete config of `FILE` or `FILE:RECIPE`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it sets a field that does not exist.
+    """
+    path, _, recipe = argument.partition(':')
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f'--config={argument}: there is no file {path!r}')
+    spec = importlib.util.spec_from_file_location('config', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return complete(module.get_config(*([recipe] if recipe else [])))
+
+
+def expect_changes(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
+    """Sees that `config` has every field that `--config.FIELD=VALUE` will change.
+
+    The fields of the model that it does not state get their defaults.
+
+    Raises:
+        ValueError: there is no such field; the message names the nearest.
+
+    Example:
+        >>> config = complete({'model': 'resnet14'})
+        >>> expect_changes(config, ['--config.model_fields.small_images=True'])
+        >>> config.model_fields.small_images
+        False
+    """
+    flags = [arg.removeprefix(_FLAG) for arg in arguments if arg.startswith(_FLAG)]
+    changes = [flag.partition('=')[::2] for flag in flags]
+    model = dict(changes).get('model', config.model)
+    for name, _ in changes:
+        first, _, rest = name.partition('.')
+        if first not in FIELDS:
+            raise ValueError(unknown_field(first))
+        if first == 'model_fields':
+            state_model_field(config, model, rest)
