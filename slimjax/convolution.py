@@ -1,27 +1,39 @@
 """The arithmetic of a convolution, in the form that suits the platform.
 
-XLA runs a depthwise convolution on the CPU 5 to 30 times slower than the same sum as
-shifted multiply-adds, and the gradient of a 1x1 convolution slower than that of a
-matrix product; on a TPU the sum needs five times the memory. So the form is chosen
-here, once, per platform.
+XLA's convolutions are slow on the CPU in four places, measured in jax 0.10: depthwise
+ones, forward and backward (5 to 30 times the time of shifted products); grouped ones
+(5 to 15 times that of a matrix product a group); the gradients of all convolutions
+inside control flow, where a step runs its narrow widths (up to 30 times); and those
+of few input channels, which are matrix products of patches. On a TPU the shifted
+products need five times the memory. So the form is chosen here, once, per platform.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
+
+from slimjax.depthwise import shifted_products
+from slimjax.taps import Pads, Pair, offsets, output_size, padded
 
 Form = Literal['auto', 'plain', 'products']
 FORMS = ('auto', 'plain', 'products')
+
+# From so many inputs of one output on, gathering them costs more than it saves.
+_LARGEST_PATCH = 32
+# So many groups are convolved one by one; more would make a long program.
+_MOST_GROUPS = 8
 
 
 def convolve(
     inputs: Array,
     kernel: Array,
     *,
-    strides: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
-    dilation: tuple[int, int] = (1, 1),
+    strides: Pair,
+    padding: Pads,
+    dilation: Pair = (1, 1),
     groups: int = 1,
     form: Form = 'auto',
 ) -> Array:
@@ -34,65 +46,136 @@ def convolve(
         padding: zeros added (before, after) each spatial axis.
         dilation: distance of the kernel's taps in pixels.
         groups: number of independent parts into which the channels fall.
-        form: `'plain'` is XLA's convolution; `'products'` sums shifted products where
-            the convolution is depthwise, and multiplies matrices where it is 1x1;
-            `'auto'` is `'products'` on the CPU, `'plain'` elsewhere.
+        form: `'plain'` is XLA's convolution, with derivatives of every kind.
+            `'products'` is made for the CPU: sums of shifted products where the
+            convolution is depthwise, matrix products where it is 1x1, and gradients
+            that are written out; it takes reverse-mode derivatives, of any order, but
+            no forward-mode ones (`jax.jvp`, `jax.jacfwd`, `jax.hessian`). `'auto'` is
+            `'products'` on the CPU, `'plain'` elsewhere.
 
     Returns:
         `[batch, new height, new width, out]`.
 
+    Raises:
+        ValueError: an unknown form.
+
     Example:
-        >>> import jax.numpy as jnp
         >>> images, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
         >>> convolve(images, kernel, strides=(1, 1), padding=((1, 1), (1, 1)),
         ...          groups=2).shape
         (1, 4, 4, 2)
     """
+    if resolve_form(form) == 'plain':
+        return _plain(inputs, kernel, strides, padding, dilation, groups)
+    if groups == inputs.shape[-1] == kernel.shape[-1] > 1:
+        return shifted_products(inputs, kernel, strides, padding, dilation)
+    if groups > _MOST_GROUPS:
+        return _plain(inputs, kernel, strides, padding, dilation, groups)
+    parts = [
+        _dense(*part, strides, padding, dilation)
+        for part in zip(
+            jnp.split(inputs, groups, -1), jnp.split(kernel, groups, -1), strict=True
+        )
+    ]
+    return parts[0] if groups == 1 else jnp.concatenate(parts, -1)
+
+
+def resolve_form(form: Form) -> Literal['plain', 'products']:
+    """Returns the form itself, or for `'auto'` the one that suits the platform.
+
+    Raises:
+        ValueError: an unknown form.
+    """
     if form not in FORMS:
         raise ValueError(f'conv_form={form!r}; allowed are {", ".join(FORMS)}')
-    depthwise = groups == inputs.shape[-1] == kernel.shape[-1] > 1
-    pointwise = kernel.shape[:2] == (1, 1) and groups == 1 and not any(sum(padding, ()))
     if form == 'auto':
-        form = 'products' if jax.default_backend() == 'cpu' else 'plain'
-    if depthwise and form == 'products':
-        return _shifted_sum(inputs, kernel, strides, padding, dilation)
-    if pointwise and form == 'products':
-        return inputs[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
+        return 'products' if jax.default_backend() == 'cpu' else 'plain'
+    return form
+
+
+def _plain(inputs, kernel, strides, padding, dilation=(1, 1), groups=1, spread=(1, 1)):
     return lax.conv_general_dilated(
         inputs,
         kernel,
         strides,
         padding,
+        lhs_dilation=spread,
         rhs_dilation=dilation,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
         feature_group_count=groups,
     )
 
 
-def _shifted_sum(inputs, kernel, strides, padding, dilation):
-    """A depthwise convolution as one multiply-add for each tap of the kernel."""
-    zero = jax.numpy.zeros((), inputs.dtype)
-    pad = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
-    padded = lax.pad(inputs, zero, pad)
-    taps = kernel.shape[:2]
-    size = [
-        max(
-            (padded.shape[axis + 1] - (taps[axis] - 1) * dilation[axis] - 1)
-            // strides[axis]
-            + 1,
-            0,
-        )
-        for axis in (0, 1)
+def _dense(inputs, kernel, strides, padding, dilation):
+    taps, features = kernel.shape[0] * kernel.shape[1], kernel.shape[-1]
+    images = jax.eval_shape(lambda x: padded(x, padding), inputs)
+    size = output_size(images, kernel.shape[:2], strides, dilation)
+    if taps == 1 and not any(sum(padding, ())):
+        patches = inputs[:, :: strides[0], :: strides[1]]
+    elif (
+        taps * kernel.shape[2] <= _LARGEST_PATCH
+        or inputs.shape[0] * size[0] * size[1] <= features
+    ):
+        patches = _patches(inputs, kernel, strides, padding, dilation)
+    else:
+        return _convolved(inputs, kernel, strides, padding, dilation)
+    # With one axis for all pixels, the gradient needs no transposed copy of its own.
+    batch, height, width, size = patches.shape
+    rows = patches.reshape(batch * height * width, size)
+    outputs = rows @ kernel.reshape(size, kernel.shape[-1])
+    return outputs.reshape(batch, height, width, kernel.shape[-1])
+
+
+def _patches(inputs, kernel, strides, padding, dilation):
+    """What each output sees, `[batch, height, width, taps * in]`."""
+    images, taps = padded(inputs, padding), kernel.shape[:2]
+    height, width = output_size(images, taps, strides, dilation)
+    parts = [
+        images[
+            :,
+            top : top + height * strides[0] : strides[0],
+            left : left + width * strides[1] : strides[1],
+        ]
+        for top, left in offsets(taps, dilation)
     ]
-    total = None
-    for row in range(taps[0]):
-        for column in range(taps[1]):
-            top, left = row * dilation[0], column * dilation[1]
-            shifted = padded[
-                :,
-                top : top + size[0] * strides[0] : strides[0],
-                left : left + size[1] * strides[1] : strides[1],
-            ]
-            product = shifted * kernel[row, column, 0].reshape(1, 1, 1, -1)
-            total = product if total is None else total + product
-    return total
+    return jnp.concatenate(parts, -1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolved(inputs, kernel, strides, padding, dilation):
+    """XLA's convolution, with gradients in the axes' order that its fast code needs.
+
+    It brings others into that order itself, but not inside `lax.cond` and loops.
+    """
+    return _plain(inputs, kernel, strides, padding, dilation)
+
+
+def _forward(inputs, kernel, strides, padding, dilation):
+    outputs = _convolved(inputs, kernel, strides, padding, dilation)
+    return outputs, (inputs, kernel)
+
+
+def _backward(strides, padding, dilation, residuals, gradient):
+    inputs, kernel = residuals
+    of_inputs, of_kernel = [], []
+    for axis in (0, 1):
+        before, size = padding[axis][0], inputs.shape[axis + 1]
+        reach = (kernel.shape[axis] - 1) * dilation[axis]
+        spread = max((gradient.shape[axis + 1] - 1) * strides[axis] + 1, 0)
+        of_inputs.append((reach - before, size + before - spread))
+        of_kernel.append((before, spread + reach - size - before))
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    return (
+        _plain(gradient, flipped, (1, 1), of_inputs, dilation, spread=strides),
+        # Each input channel is an image, whose channels are the examples.
+        _plain(
+            inputs.transpose(3, 1, 2, 0),
+            gradient.transpose(1, 2, 0, 3),
+            dilation,
+            of_kernel,
+            strides,
+        ).transpose(1, 2, 0, 3),
+    )
+
+
+_convolved.defvjp(_forward, _backward)

@@ -6,14 +6,14 @@ collapses when it is evaluated. Each width therefore keeps its own BatchNorm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
+from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
 from slimjax.layers import layer_path
 from slimjax.width import (
@@ -30,8 +30,6 @@ from slimjax.width import (
 NormMode = Literal['private', 'shared_affine', 'shared']
 NORM_MODES = ('private', 'shared_affine', 'shared')
 SHARED_STATS = 'batch_stats'
-
-NormBatch = int | Literal['device', 'global']
 
 
 def stats_collection(width: Width | str) -> str:
@@ -132,7 +130,7 @@ class SwitchableBatchNorm(nn.Module):
         values = inputs.astype(statistics_dtype)
         if train:
             axis_name = None if self.is_initializing() else self.axis_name
-            moments = _group_moments(values, self.norm_batch, axis_name)
+            moments = group_moments(values, self.norm_batch, axis_name)
             if not self.is_initializing():
                 self._update(width, mean, var, moments)
             batch_mean, batch_var = moments.mean, moments.var
@@ -142,7 +140,7 @@ class SwitchableBatchNorm(nn.Module):
         scale, bias = (
             self._prefix(leaf, count).astype(statistics_dtype) for leaf in (scale, bias)
         )
-        outputs = _normalize(
+        outputs = normalize(
             values, batch_mean, batch_var, scale, bias, epsilon=self.epsilon
         )
         return outputs.astype(self.dtype or inputs.dtype)
@@ -237,7 +235,7 @@ class SwitchableBatchNorm(nn.Module):
         parts = leaf.reshape(self.groups, -1)
         return parts[:, : count // self.groups].reshape(count)
 
-    def _update(self, width: Width, mean, var, moments: '_Moments'):
+    def _update(self, width: Width, mean, var, moments: Moments):
         collection = SHARED_STATS if self.mode == 'shared' else stats_collection(width)
         if not self.is_mutable_collection(collection):
             raise ValueError(
@@ -263,62 +261,3 @@ class SwitchableBatchNorm(nn.Module):
         parts = jnp.asarray(leaf).reshape(self.groups, -1)
         new = new.reshape(self.groups, -1)
         return parts.at[:, : new.shape[1]].set(new).reshape(-1)
-
-
-class _Moments(NamedTuple):
-    """Biased moments of the groups that this device has a part in."""
-
-    mean: Array  # [groups, channels]
-    var: Array  # [groups, channels]
-    count: int  # values per channel in one group
-
-
-def _group_moments(values: Array, norm_batch: NormBatch, axis_name: str | None):
-    """Means and variances over groups of `norm_batch` examples, `_Moments`."""
-    batch = values.shape[0]
-    devices = 1 if axis_name is None else lax.axis_size(axis_name)
-    size = {'device': batch, 'global': batch * devices}.get(norm_batch, norm_batch)
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(
-            f"norm_batch={norm_batch!r}: allowed are 'device', 'global' or a number "
-            'of examples'
-        )
-    whole, part = (batch, size) if size <= batch else (size, batch)
-    if whole % part or (batch * devices) % size:
-        raise ValueError(
-            f'norm_batch={size} does not divide into the {batch} examples of each of '
-            f'{devices} devices; choose a divisor of {batch}, or a multiple of it '
-            f'that divides {batch * devices}'
-        )
-    groups = values.reshape(-1, part, *values.shape[1:])
-    space = tuple(range(1, groups.ndim - 1))
-    mean = groups.mean(space)
-    centred = groups - mean.reshape(-1, *(1 for _ in space), mean.shape[-1])
-    var = jnp.square(centred).mean(space)
-    if size > batch:
-        mean, var = _across_devices(mean[0], var[0], size // batch, axis_name)
-    return _Moments(mean, var, size * values[0, ..., 0].size)
-
-
-def _across_devices(mean: Array, var: Array, neighbours: int, axis_name: str):
-    """The moments of `neighbours` devices together, of equal parts each."""
-    own = lax.axis_index(axis_name) // neighbours
-    parts = lax.all_gather(jnp.stack([mean, var]), axis_name)
-    parts = parts.reshape(-1, neighbours, *parts.shape[1:])
-    means, variances = jnp.moveaxis(
-        lax.dynamic_index_in_dim(parts, own, keepdims=False), 1, 0
-    )
-    mean = means.mean(0)
-    var = (variances + jnp.square(means - mean[None])).mean(0)
-    return mean[None], var[None]
-
-
-def _normalize(values, mean, var, scale, bias, *, epsilon: float) -> Array:
-    """Normalises groups of examples by their `[groups, channels]` moments."""
-    groups = values.reshape(mean.shape[0], -1, *values.shape[1:])
-    broadcast = (mean.shape[0], *(1 for _ in groups.shape[1:-1]), mean.shape[1])
-    factor = lax.rsqrt(var + epsilon) * scale[None]
-    outputs = (groups - mean.reshape(broadcast)) * factor.reshape(broadcast)
-    return (outputs + bias.reshape((1,) * (groups.ndim - 1) + (-1,))).reshape(
-        values.shape
-    )

@@ -13,6 +13,7 @@ from slimjax.convolution import convolve
 DEPTHWISE = [
     ((3, 3), (7, 6), (1, 1), ((1, 1), (1, 1)), (1, 1)),
     ((3, 3), (7, 6), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 3), (8, 8), (2, 2), ((1, 1), (1, 1)), (1, 1)),
     ((3, 3), (8, 9), (2, 1), ((0, 2), (1, 0)), (1, 2)),
     ((5, 2), (9, 5), (3, 2), ((2, 2), (0, 0)), (1, 1)),
     ((1, 1), (5, 5), (2, 2), ((0, 0), (0, 0)), (1, 1)),
@@ -23,19 +24,31 @@ POINTWISE = [
     ((1, 1), (7, 6), (2, 3), ((0, 0), (0, 0)), (1, 1)),
     ((1, 1), (7, 6), (1, 2), ((1, 0), (0, 0)), (1, 1)),
 ]
+DENSE = [
+    ((3, 3), (7, 6), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 3), (7, 6), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 3), (8, 9), (2, 1), ((0, 2), (1, 0)), (1, 2)),
+    ((7, 7), (12, 12), (2, 2), ((3, 3), (3, 3)), (1, 1)),
+]
+# (inputs, outputs, groups): of so few inputs as to be gathered, of more, in groups.
+CHANNELS = [(2, 4, 1), (5, 4, 1), (12, 6, 3)]
 
 
 @pytest.mark.parametrize(
-    ('groups', 'outputs', 'taps', 'size', 'strides', 'padding', 'dilation'),
-    [(5, 5, *case) for case in DEPTHWISE] + [(1, 4, *case) for case in POINTWISE],
+    ('channels', 'taps', 'size', 'strides', 'padding', 'dilation'),
+    [((5, 5, 5), *case) for case in DEPTHWISE]
+    + [((5, 4, 1), *case) for case in POINTWISE]
+    + [(channels, *case) for channels in CHANNELS for case in DENSE],
 )
 def test_products_are_the_convolution_forward_and_backward(
-    groups, outputs, taps, size, strides, padding, dilation
+    channels, taps, size, strides, padding, dilation
 ):
+    inputs, outputs, groups = channels
     with jax.enable_x64(True):
         key, other = jax.random.split(jax.random.key(0))
-        images = jax.random.normal(key, (2, *size, 5), jnp.float64)
-        kernel = jax.random.normal(other, (*taps, 5 // groups, outputs), jnp.float64)
+        images = jax.random.normal(key, (2, *size, inputs), jnp.float64)
+        shape = (*taps, inputs // groups, outputs)
+        kernel = jax.random.normal(other, shape, jnp.float64)
 
         @functools.partial(jax.jit, static_argnames='form')
         @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)

@@ -42,27 +42,43 @@ def test_training_normalises_by_the_batch_and_keeps_unbiased_running_variance():
     )
 
 
-def test_output_and_gradient_are_those_of_flax():
-    layer, values = SwitchableBatchNorm(WIDTHS), inputs()
-    variables = layer.init(KEY, values)
-    reference = nn.BatchNorm(use_running_average=False, use_fast_variance=False)
-    own = reference.init(KEY, values)
-
-    def loss(values, apply):
-        return jnp.sin(apply(values)).sum()
-
-    found, expected = (
-        jax.value_and_grad(loss)(values, apply)
-        for apply in (
-            lambda x: train(layer, variables, x)[0],
-            lambda x: reference.apply(own, x, mutable=['batch_stats'])[0],
+@pytest.mark.parametrize('offset', [0, 1000])
+def test_output_and_gradients_are_those_of_flax(offset):
+    with jax.enable_x64(True):
+        wide = jnp.float64
+        layer = SwitchableBatchNorm((1.0,), param_dtype=wide)
+        reference = nn.BatchNorm(
+            use_running_average=False,
+            use_fast_variance=False,
+            force_float32_reductions=False,
+            param_dtype=wide,
         )
-    )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
-        found,
-        expected,
-    )
+        values = inputs(dtype=wide) + offset
+        scale, bias = jnp.array([2.0, 0.5, -1.0, 3.0]), jnp.arange(4.0)
+
+        def own(values, scale, bias):
+            variables = layer.init(KEY, values)
+            params = {'1.0': {'scale': scale, 'bias': bias}}
+            return train(layer, {**variables, 'params': params}, values)[0]
+
+        def flax(values, scale, bias):
+            variables = reference.init(KEY, values)
+            params = {'scale': scale, 'bias': bias}
+            variables = {**variables, 'params': params}
+            return reference.apply(variables, values, mutable=['batch_stats'])[0]
+
+        def found(apply):
+            def loss(*arguments):
+                outputs = apply(*arguments)
+                return jnp.sin(outputs).sum(), outputs
+
+            return jax.grad(loss, (0, 1, 2), has_aux=True)(values, scale, bias)
+
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11),
+            found(own),
+            found(flax),
+        )
 
 
 @pytest.mark.parametrize('mode', ['private', 'shared_affine', 'shared'])

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.norm import (
     SHARED_STATS,
-    NormBatch,
     NormMode,
     SwitchableBatchNorm,
     stats_collection,
@@ -233,20 +233,3 @@ class SlimmableClassifier(nn.Module):
             name='classifier',
         )
         return classifier(pooled, width=width)
-
-
-def max_pool(values: Array, padding: int) -> Array:
-    """Returns the maxima of 3x3 windows at every second pixel."""
-    return nn.max_pool(values, (3, 3), (2, 2), ((padding, padding),) * 2)
-
-
-def average_pool(values: Array, count_padding: bool) -> Array:
-    """Returns the means of 3x3 windows at every second pixel, padded by one."""
-
-    def sums(of):
-        pad = ((0, 0), (1, 1), (1, 1), (0, 0))
-        return lax.reduce_window(of, 0.0, lax.add, (1, 3, 3, 1), (1, 2, 2, 1), pad)
-
-    if count_padding:
-        return sums(values) / 9
-    return sums(values) / sums(jnp.ones((1, *values.shape[1:3], 1), values.dtype))

@@ -6,7 +6,8 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier, max_pool
+from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier
+from slimjax.pooling import max_pool
 from slimjax.width import Width, truncate
 
 # Outputs of a bottleneck block for each channel of its 3x3 convolution.
@@ -56,7 +57,8 @@ class ResNet(SlimmableClassifier):
         else:
             stem = conv_norm(self.base_features, 7, strides=2, name='stem')
             maps = stem(maps, **run)
-            maps = Maps(max_pool(maps.values, padding=1), maps.counts)
+            pooled = max_pool(maps.values, padding=1, form=self.conv_form)
+            maps = Maps(pooled, maps.counts)
         stages = {}
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             for index in range(blocks):

@@ -16,9 +16,8 @@ from slimjax.models.common import (
     ConvNorm,
     Maps,
     SlimmableClassifier,
-    average_pool,
-    max_pool,
 )
+from slimjax.pooling import average_pool, max_pool
 from slimjax.width import Width, truncate
 
 _GROUPS = 3
@@ -97,9 +96,9 @@ class ShuffleNet(SlimmableClassifier):
         ]
         maps = _concatenate(stem)
         if not self.small_images:
-            maps = Maps(
-                max_pool(maps.values, padding=int(self.pad_max_pool)), maps.counts
-            )
+            padding = int(self.pad_max_pool)
+            pooled = max_pool(maps.values, padding, form=self.conv_form)
+            maps = Maps(pooled, maps.counts)
         stages, inputs = {}, _STEM
         for stage, (channels, blocks) in enumerate(_STAGES, start=1):
             for index in range(blocks):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from slimjax.models import create_model
-from slimjax.models.common import average_pool
 from slimjax.norm import SwitchableBatchNorm
+from slimjax.pooling import average_pool
 
 IMAGES = jnp.ones((1, 32, 32, 3))
 
