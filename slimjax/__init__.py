@@ -4,6 +4,7 @@ Importing this touches no flags and no device, and never imports TensorFlow.
 """
 
 from slimjax import interop
+from slimjax.deploy.extract import extract
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
@@ -27,6 +28,7 @@ __all__ = [
     'correct_in_top',
     'create_model',
     'cross_entropy',
+    'extract',
     'interop',
     'make_divisible',
     'split_variables',

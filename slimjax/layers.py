@@ -25,6 +25,8 @@ from slimjax.width import (
 )
 
 Initializer = Callable[..., Array]
+# The collection in which a pass shows the parts of its variables that it uses.
+ACTIVE = 'active'
 
 
 class SlimConv(nn.Module):
@@ -133,6 +135,7 @@ class SlimConv(nn.Module):
         if self.use_bias:
             bias = self.param('bias', self.bias_init, (stored,), self.param_dtype)
             bias = _grouped_prefix(bias, active, 1 if self.depthwise else groups)
+        sow_active(self, {name: kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         outputs = convolve(
             inputs,
@@ -206,6 +209,7 @@ class SlimDense(nn.Module):
         if self.use_bias:
             bias = self.param('bias', self.bias_init, (stored,), self.param_dtype)
             bias = bias[:active]
+        sow_active(self, {'kernel': kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         outputs = inputs @ kernel
         if bias is None:
@@ -304,6 +308,18 @@ def _slice_parts(layer, kernel, inputs: int, width: Width):
         for start, count in zip(starts, active, strict=True)
     ]
     return jnp.concatenate(rows, axis=-2)
+
+
+def sow_active(layer: nn.Module, leaves: dict[str, Array | None]) -> None:
+    """Shows what a layer computes with at its width, in the collection `active`.
+
+    Nothing happens unless the pass has that collection mutable, or in `init`.
+    """
+    if layer.is_initializing():
+        return
+    for name, leaf in leaves.items():
+        if leaf is not None:
+            layer.sow(ACTIVE, name, leaf, lambda _, last: last, lambda: None)
 
 
 def layer_path(layer: nn.Module) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
-from slimjax.layers import layer_path
+from slimjax.layers import layer_path, sow_active
 from slimjax.width import (
     ChannelTable,
     Rounding,
@@ -135,11 +135,14 @@ class SwitchableBatchNorm(nn.Module):
                 self._update(width, mean, var, moments)
             batch_mean, batch_var = moments.mean, moments.var
         else:
-            batch_mean = self._prefix(mean.value, count)[None]
-            batch_var = self._prefix(var.value, count)[None]
-        scale, bias = (
-            self._prefix(leaf, count).astype(statistics_dtype) for leaf in (scale, bias)
-        )
+            own_mean, own_var = (
+                self._prefix(each.value, count) for each in (mean, var)
+            )
+            sow_active(self, {'mean': own_mean, 'var': own_var})
+            batch_mean, batch_var = own_mean[None], own_var[None]
+        scale, bias = (self._prefix(leaf, count) for leaf in (scale, bias))
+        sow_active(self, {'scale': scale, 'bias': bias})
+        scale, bias = (leaf.astype(statistics_dtype) for leaf in (scale, bias))
         outputs = normalize(
             values, batch_mean, batch_var, scale, bias, epsilon=self.epsilon
         )

@@ -81,7 +81,7 @@ def plot_accuracy(
     axes.set_title(title)
     if others:
         axes.legend(frameon=False, loc='lower right')
-    _save(figure, pathlib.Path(path))
+    save_png(figure, pathlib.Path(path))
 
 
 def _points(name: str, results: Results) -> Points:
@@ -168,7 +168,8 @@ def _label_points(axes, points: Points, rivals: list[Points], share, color) -> N
         )
 
 
-def _save(figure, path: pathlib.Path) -> None:
+def save_png(figure, path: pathlib.Path) -> None:
+    """Writes a Matplotlib figure to a PNG file, whole or not at all."""
     temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     try:
         figure.savefig(temporary, format='png')

@@ -19,6 +19,10 @@ from slimjax.norm import (
 )
 from slimjax.width import Rounding, Width, resolve, widest_first
 
+# The collection of what the convolutions of the images give at the widest width: what
+# they give at another are its first channels. See `slimjax.train.stem`.
+STEM = 'stem'
+
 
 class Maps(NamedTuple):
     """Feature maps on their way through a network.
@@ -28,10 +32,12 @@ class Maps(NamedTuple):
         counts: their channels at each of the model's widths, widest first. The stored
             kernel of the next layer has as many inputs as the largest; a residual is
             added where counts are equal.
+        same: whether the values are the same at every width, as images are.
     """
 
     values: Array
     counts: tuple[int, ...]
+    same: bool = False
 
 
 class ConvNorm(nn.Module):
@@ -85,7 +91,7 @@ class ConvNorm(nn.Module):
             name='conv',
             **changed,
         )
-        values = conv(maps.values, width=width)
+        values = self._convolved(conv, maps, width)
         counts = maps.counts
         if not depthwise:
             counts = tuple(conv.output_channels(each) for each in conv.widths)
@@ -102,6 +108,16 @@ class ConvNorm(nn.Module):
         if self.activation is not None:
             values = self.activation(values)
         return Maps(values, counts)
+
+    def _convolved(self, conv: SlimConv, maps: Maps, width: Width) -> Array:
+        """The convolution, taken from the widest's where that is given and the same."""
+        if maps.same and self.has_variable(STEM, 'maps'):
+            widest = self.get_variable(STEM, 'maps')
+            return widest[..., : conv.output_channels(width)]
+        values = conv(maps.values, width=width)
+        if maps.same and not self.is_initializing():
+            self.sow(STEM, 'maps', values, lambda _, last: last, lambda: None)
+        return values
 
 
 def fan_out_normal(groups: int = 1):
@@ -215,7 +231,8 @@ class SlimmableClassifier(nn.Module):
                 f'images are {images.dtype}: normalise them to floating point first'
             )
         channels = images.shape[-1]
-        return Maps(images.astype(self.dtype), (channels,) * len(self.widths)), width
+        counts = (channels,) * len(self.widths)
+        return Maps(images.astype(self.dtype), counts, same=True), width
 
     def head(self, maps: Maps, width: Width) -> Array:
         """Pools over space and classifies; the layer that is called `classifier`."""

@@ -11,8 +11,9 @@ from jax import Array, lax
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
 from slimjax.train.losses import correct_in_top, cross_entropy
-from slimjax.train.objective import Aux, accumulated, sum_over_widths
+from slimjax.train.objective import Aux, accumulated
 from slimjax.train.state import Average, TrainState
+from slimjax.train.stem import sum_with_shared_stem
 from slimjax.variables import apply_train
 from slimjax.width import Width, widest_first, width_name
 
@@ -65,7 +66,8 @@ def make_train_step(
         )
         return loss, Aux(stats, logits)
 
-    gradients_of = sum_over_widths(
+    gradients_of = sum_with_shared_stem(
+        model,
         loss_fn,
         widths,
         reduce=config['reduce'],

@@ -1,0 +1,94 @@
+"""Measures slimmable training and inference on this machine.
+
+    python scripts/benchmark.py --model=s_mobilenet_v1 --batch=16 --size=128 \\
+        --against=torch --json=s_mobilenet_v1.json --plot=s_mobilenet_v1.png
+
+For each network: the training step of all widths beside the steps of each width as a
+network of its own, their memory and compile time, inference at every width, and with
+--against=torch the same loop in PyTorch. All take turns; figures are medians with 95 %
+intervals. On a GPU, the paper's setting:
+
+    python scripts/benchmark.py --model=s_resnet50,s_mobilenet_v1 --batch=256 \\
+        --size=224 --dtype=bfloat16 --against=torch --json=gpu.json
+
+Read docs/performance.md for what the figures mean and what limits them.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import jax
+
+from slimjax.allocator import keep_freed_memory
+from slimjax.benchmark import figure
+from slimjax.benchmark.results import benchmark, check_rival
+from slimjax.benchmark.training import benchmark_config
+from slimjax.commands import write_json
+from slimjax.train.run import build_model
+
+
+def parse() -> argparse.Namespace:
+    """Returns the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--model', default='s_mobilenet_v1', help='names, with commas (%(default)s)')
+    add('--batch', type=int, default=16, help='images of a device (%(default)s)')
+    add('--size', type=int, default=128, help='side of an image, px (%(default)s)')
+    add('--dtype', default='float32', help='float32 or bfloat16 (%(default)s)')
+    add('--against', choices=['torch'], help='also run this loop, in turn')
+    add('--repeats', type=int, default=20, help='timed runs of each (%(default)s)')
+    add('--json', type=pathlib.Path, help='write the figures to this file')
+    add('--plot', type=pathlib.Path, help='draw them into this PNG file')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    flags = parse()
+    models = flags.model.split(',')
+    try:
+        _check(flags, models)
+        # What is timed includes compiling.
+        jax.config.update('jax_enable_compilation_cache', False)
+        keep_freed_memory()
+        every = []
+        for model in models:
+            results = benchmark(
+                model,
+                batch=flags.batch,
+                size=flags.size,
+                dtype=flags.dtype,
+                against=flags.against,
+                repeats=flags.repeats,
+                say=lambda line: print(line, file=sys.stderr),
+            )
+            print('\n'.join(figure.lines(results)), end='\n\n', flush=True)
+            every.append(results)
+            if flags.json:
+                whole = every[0] if len(models) == 1 else every
+                write_json(flags.json, whole)
+        print(figure.markdown(every))
+        if flags.plot:
+            figure.plot(every, flags.plot)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f'benchmark: {error}')
+
+
+def _check(flags: argparse.Namespace, models: list[str]) -> None:
+    """Raises what is wrong before minutes are spent."""
+    for name in ('batch', 'size', 'repeats'):
+        if getattr(flags, name) < 1:
+            raise ValueError(f'--{name}={getattr(flags, name)}: at least 1 is needed')
+    for path in filter(None, (flags.json, flags.plot)):
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f'{path}: there is no folder {path.absolute().parent}')
+    for model in models:
+        check_rival(flags.against, model)
+        build_model(benchmark_config(model, flags.batch, flags.size, flags.dtype))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,212 @@
+"""The figures of one network, put together as `scripts/benchmark.py` writes them."""
+
+import datetime
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from slimjax.benchmark.device import device_name, matrix_tflops
+from slimjax.benchmark.inference import inference_ms
+from slimjax.benchmark.timing import Estimate, estimate, interleaved
+from slimjax.benchmark.training import benchmark_config, training_steps
+from slimjax.insight.cost import width_costs
+from slimjax.train.report import git_commit, versions
+from slimjax.train.run import build_model
+from slimjax.width import width_name
+
+# Floating point operations for a multiply-add: two, once forward and twice backward.
+_OPERATIONS = 6
+_INFERENCE_BATCHES = (1, 16)
+
+
+def check_rival(against: str | None, model: str) -> None:
+    """Raises what is wrong with a comparison before anything is compiled.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+        ValueError: there is no PyTorch loop of this model.
+    """
+    if against is None:
+        return
+    if importlib.util.find_spec('torch') is None:
+        raise ImportError('--against=torch: PyTorch is not installed here')
+    from slimjax.benchmark.torch_loop import NETWORKS
+
+    if model not in NETWORKS:
+        raise ValueError(
+            f'--model={model}: --against=torch has {", ".join(sorted(NETWORKS))}'
+        )
+
+
+def benchmark(
+    model: str,
+    *,
+    batch: int,
+    size: int,
+    dtype: str = 'float32',
+    against: str | None = None,
+    repeats: int = 20,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measures one network.
+
+    Args:
+        model: a name of `slimjax.models.MODELS`.
+        batch: images of each device in a training step.
+        size: height and width of an image in pixels.
+        dtype: type of the computation.
+        against: `'torch'` runs the same loop in PyTorch in between.
+        repeats: timed steps of each kind, which take turns.
+        say: tells a person what is being done.
+
+    Returns:
+        What `--json` holds; see `docs/performance.md`. All times are medians, `spread`
+        holds the 95 % intervals by the same names.
+
+    Raises:
+        ImportError: PyTorch is asked for and not installed.
+        ValueError: a model, type, size or number that does not go.
+    """
+    check_rival(against, model)
+    config = benchmark_config(model, batch, size, dtype)
+    network = build_model(config)
+    shape = (size, size, 3)
+    macs = {
+        width_name(width): cost.macs
+        for width, cost in width_costs(network, shape).items()
+    }
+    say(f'{model}: compiling {1 + len(macs)} training steps')
+    slimmable, alone = training_steps(config)
+    results = _compiled(slimmable, alone)
+    say(f'{model}: {repeats} x {2 + len(alone)} steps in turn')
+    runs = {'slimmable': slimmable, 'dispatch': slimmable.empty(), **alone}
+    rivals = _rivals(against, model, network.widths, batch, size, dtype)
+    times = interleaved({**runs, **rivals}, repeats)
+    estimates = {
+        'slimmable_step_ms': estimate(times['slimmable']),
+        'ratio_to_sum': estimate(
+            times['slimmable'] / sum(times[width] for width in alone)
+        ),
+        'dispatch_ms': estimate(times['dispatch']),
+        'individual_step_ms': {width: estimate(times[width]) for width in alone},
+    }
+    if rivals:
+        estimates |= _against(times, rivals)
+    del runs, rivals, slimmable, alone
+    say(f'{model}: inference at {len(macs)} widths')
+    inference = {
+        number: inference_ms(network, shape, batch=number, repeats=max(repeats, 30))
+        for number in _INFERENCE_BATCHES
+    }
+    step_s = estimates['slimmable_step_ms'].median / 1000
+    tflops = _OPERATIONS * batch * sum(macs.values()) / step_s / 1e12
+    ceiling = matrix_tflops(dtype)
+    return {
+        'model': model,
+        'batch': batch,
+        'size': size,
+        'dtype': dtype,
+        **{name: _median(value) for name, value in estimates.items()},
+        **results,
+        'images_per_s': batch * jax.local_device_count() / step_s,
+        'tflops': tflops,
+        'matrix_tflops': ceiling,
+        'share_of_matrix_tflops': tflops / ceiling,
+        'macs': macs,
+        'inference': {
+            width: {
+                f'batch_{number}': {k: v.median for k, v in each[width].items()}
+                for number, each in inference.items()
+            }
+            for width in macs
+        },
+        'device': device_name(),
+        'repeats': repeats,
+        'spread': {
+            **{name: _interval(value) for name, value in estimates.items()},
+            'inference_ratio': {
+                width: {
+                    f'batch_{number}': _interval(each[width]['ratio'])
+                    for number, each in inference.items()
+                }
+                for width in macs
+            },
+        },
+        'versions': _versions(against),
+        'git_commit': git_commit(),
+        'date': datetime.date.today().isoformat(),
+    }
+
+
+def _compiled(slimmable, alone: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the compiled steps before they are timed."""
+    widest = next(iter(alone.values()))
+    compile_s = {width: step.compile_s for width, step in alone.items()}
+    found = {
+        'temp_bytes': slimmable.temporary_bytes,
+        'temp_bytes_widest': widest.temporary_bytes,
+        'parameter_bytes': slimmable.parameter_bytes,
+        'ratio_memory': slimmable.temporary_bytes / widest.temporary_bytes,
+        # What is over the widest's own is the summed gradient, of the weights' size.
+        'ratio_memory_less_gradient': (
+            slimmable.temporary_bytes - slimmable.parameter_bytes
+        )
+        / widest.temporary_bytes,
+        'compile_s': slimmable.compile_s,
+        'individual_compile_s': compile_s,
+        'ratio_compile': slimmable.compile_s / sum(compile_s.values()),
+    }
+    if slimmable.peak_bytes is not None:
+        found |= {
+            'peak_bytes': slimmable.peak_bytes,
+            'peak_bytes_widest': widest.peak_bytes,
+        }
+    return found
+
+
+def _rivals(against, model, widths, batch, size, dtype) -> dict[str, Callable]:
+    if against is None:
+        return {}
+    from slimjax.benchmark import torch_loop
+
+    return {
+        f'torch, {name}': torch_loop.training_step(
+            model, widths, batch=batch, size=size, **options
+        )[1]
+        for name, options in torch_loop.variants(dtype == 'bfloat16').items()
+    }
+
+
+def _against(times: Mapping[str, np.ndarray], rivals) -> dict[str, Any]:
+    best = min(rivals, key=lambda name: np.median(times[name]))
+    return {
+        'torch_step_ms': estimate(times[best]),
+        'ratio_to_torch': estimate(times['slimmable'] / times[best]),
+        'torch_variants_ms': {
+            name.removeprefix('torch, '): estimate(times[name]) for name in rivals
+        },
+    }
+
+
+def _versions(against: str | None) -> dict[str, str]:
+    found = dict(versions())
+    if against:
+        import torch
+
+        found['torch'] = torch.__version__
+    return found
+
+
+def _median(value: Estimate | Mapping[str, Estimate]):
+    if isinstance(value, Estimate):
+        return value.median
+    return {name: each.median for name, each in value.items()}
+
+
+def _interval(value: Estimate | Mapping[str, Estimate]):
+    if isinstance(value, Estimate):
+        return [value.low, value.high]
+    return {name: [each.low, each.high] for name, each in value.items()}

@@ -1,0 +1,65 @@
+"""Times of things that take turns: what else the machine does hits all alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import quantile_test
+
+_WARM_UPS = 3
+
+
+class Estimate(NamedTuple):
+    """A median and the interval that holds the true one with 95 % certainty."""
+
+    median: float
+    low: float
+    high: float
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Returns the median of `values` and its interval, by order statistics.
+
+    Of fewer than 6 values no interval of 95 % exists; it is then all they span.
+
+    Example:
+        >>> estimate(np.arange(21.0))
+        Estimate(median=10.0, low=5.0, high=15.0)
+    """
+    interval = quantile_test(values, p=0.5).confidence_interval(0.95)
+    low, high = np.nan_to_num([interval.low, interval.high], nan=np.nan)
+    low = values.min() if np.isnan(low) else low
+    high = values.max() if np.isnan(high) else high
+    return Estimate(float(np.median(values)), float(low), float(high))
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, np.ndarray]:
+    """Runs each of `runs` in turn, again and again.
+
+    Args:
+        runs: functions that return when their work is done.
+        repeats: timed runs of each, after 3 that are not.
+
+    Returns:
+        The milliseconds of each run, `[repeats]`; the same position of each array was
+        measured at nearly the same time, so that ratios are taken run by run.
+
+    Raises:
+        ValueError: not a single run.
+
+    Example:
+        >>> interleaved({'nothing': lambda: None}, 5)['nothing'].shape
+        (5,)
+    """
+    if repeats < 1:
+        raise ValueError(f'repeats={repeats}: at least 1 is needed')
+    milliseconds = {name: [] for name in runs}
+    for _ in range(_WARM_UPS + repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            milliseconds[name].append(1000 * (time.perf_counter() - start))
+    return {name: np.array(each[_WARM_UPS:]) for name, each in milliseconds.items()}

@@ -1,0 +1,1 @@
+"""Taking one width of a slimmable network away from the others."""

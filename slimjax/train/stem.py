@@ -1,0 +1,80 @@
+"""Convolving the images once for all widths.
+
+Every width sees the same images, so what its first convolution gives are the first
+channels of the widest's. Forward it is computed once, and backward once, from the sum
+of what comes back from all widths.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slimjax.models.common import STEM, SlimmableClassifier
+from slimjax.train.objective import Aux, LossFn, sum_over_widths
+from slimjax.width import Width, widest
+
+
+def sum_with_shared_stem(
+    model: SlimmableClassifier, loss_fn: LossFn, widths: Sequence[Width], **options
+) -> Callable[..., tuple[Any, Any, dict]]:
+    """Returns what `sum_over_widths` does, with the images convolved once.
+
+    Args:
+        model: whose passes `loss_fn` makes; a model without such a convolution works
+            as well, and gains nothing.
+        loss_fn: as of `sum_over_widths`, where `batch['image']` holds the images. It
+            must hand all of `stats` to the model.
+        widths: the widths to sum over, with the model's widest among them.
+        **options: of `sum_over_widths`.
+
+    Returns:
+        `f(params, stats, batch) -> (gradients, stats, {width: WidthResult})`, equal to
+        that of `sum_over_widths` up to rounding.
+
+    Example:
+        >>> import slimjax
+        >>> from slimjax.train.objective import Aux
+        >>> model = slimjax.create_model('resnet14', num_classes=3, widths=(0.5, 1.0))
+        >>> def loss_fn(params, stats, batch, *, width, teacher=None):
+        ...     logits, stats = slimjax.apply_train(
+        ...         model, params, stats, batch['image'], width=width)
+        ...     return logits.sum(), Aux(stats, logits)
+        >>> batch = {'image': jnp.ones((2, 32, 32, 3))}
+        >>> variables = jax.jit(model.init)(jax.random.key(0), batch['image'])
+        >>> params, stats = slimjax.split_variables(variables)
+        >>> f = jax.jit(sum_with_shared_stem(model, loss_fn, model.widths))
+        >>> gradients, _, results = f(params, stats, batch)
+        >>> sorted(results)
+        [0.5, 1.0]
+    """
+
+    def with_stem(trained, stats, batch, *, width, teacher=None):
+        params, stem = trained
+        loss, aux = loss_fn(
+            params, {**stats, STEM: stem}, batch, width=width, teacher=teacher
+        )
+        own = {name: aux.stats[name] for name in stats}
+        return loss, Aux(own, aux.logits)
+
+    summed = sum_over_widths(with_stem, widths, **options)
+
+    def combined(params, stats, batch):
+        def stem_of(params):
+            # The rest of the pass is not asked for, so the compiler leaves it out.
+            _, made = model.apply(
+                {'params': params, **stats},
+                batch['image'],
+                width=widest(model.widths),
+                train=False,
+                mutable=[STEM],
+            )
+            return made.get(STEM, {})
+
+        stem, back = jax.vjp(stem_of, params)
+        (gradients, of_stem), stats, results = summed((params, stem), stats, batch)
+        (of_params,) = back(of_stem)
+        return jax.tree.map(jnp.add, gradients, of_params), stats, results
+
+    return combined
