@@ -14,6 +14,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from slimjax import commands
+from slimjax.allocator import keep_freed_memory
+from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
 from slimjax.train.loop import NonFiniteLossError
@@ -72,9 +74,12 @@ def main(argv: list[str]) -> None:
     if FLAGS.mode == 'calibrate' and FLAGS.json:
         raise app.UsageError('--json goes with another mode: calibrate has no results')
     results = None
+    use_compile_cache()
     if FLAGS.topology:
         # What is compiled for chips that are not here cannot be read back.
         jax.config.update('jax_enable_compilation_cache', False)
+    elif FLAGS.mode != 'describe' and jax.default_backend() == 'cpu':
+        keep_freed_memory()
     if FLAGS.mode == 'describe':
         results = commands.describe(config, topology=FLAGS.topology)
     elif FLAGS.mode == 'eval':

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from slimjax.config import complete
+from slimjax.config import check, complete
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier
 from slimjax.train.optimizer import make_optimizer
@@ -37,7 +37,7 @@ def benchmark_config(model: str, batch: int, size: int, dtype: str) -> Mapping:
         >>> benchmark_config('s_shufflenet', 4, 64, 'float32').batch_size % 4
         0
     """
-    return complete(
+    config = complete(
         {
             'model': model,
             'widths': (),
@@ -54,6 +54,8 @@ def benchmark_config(model: str, batch: int, size: int, dtype: str) -> Mapping:
             'lighting': 'none',
         }
     )
+    check(config)
+    return config
 
 
 class TrainingStep:

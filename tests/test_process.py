@@ -1,0 +1,72 @@
+"""What the command line asks of the process that it runs in."""
+
+import subprocess
+import sys
+
+import pytest
+
+from slimjax.allocator import keep_freed_memory
+from tests.train.runs import environment
+
+FAULTS = """
+import resource
+import numpy as np
+from slimjax.allocator import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(2**24, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+wasted = faults()
+assert keep_freed_memory()
+faults()
+print(wasted, faults())
+"""
+
+COMPILE = """
+import jax
+import jax.numpy as jnp
+from slimjax.compile_cache import use_compile_cache
+
+use_compile_cache()
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3))).block_until_ready()
+"""
+
+
+def python(text, **changes):
+    variables = {**environment(), **changes}
+    variables = {name: value for name, value in variables.items() if value is not None}
+    done = subprocess.run(
+        [sys.executable, '-c', text],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason='the C library is not glibc')
+def test_freed_memory_is_kept_for_the_next_step():
+    wasted, kept = map(int, python(FAULTS).split())
+    assert wasted > 10_000
+    assert kept < wasted / 100
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
+    changes = {'XDG_CACHE_HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': None}
+    python(COMPILE, **changes)
+    assert any((tmp_path / 'slimjax' / 'jax').iterdir())
+
+
+def test_a_folder_that_the_user_chose_is_left_as_it_is(tmp_path):
+    own = tmp_path / 'own'
+    changes = {'XDG_CACHE_HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': str(own)}
+    python(COMPILE, **changes)
+    assert any(own.iterdir())
+    assert not (tmp_path / 'slimjax').exists()
