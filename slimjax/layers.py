@@ -124,8 +124,8 @@ class SlimConv(nn.Module):
             stored_in = _stored_inputs(self, name, inputs, width, groups) // groups
         _check_fits(self, width, active, stored)
         size = _pair(self.kernel_size)
-        kernel = self.param(
-            name, self.kernel_init, (*size, stored_in, stored), self.param_dtype
+        kernel = stored_param(
+            self, name, self.kernel_init, (*size, stored_in, stored), self.param_dtype
         )
         if self.depthwise:
             kernel = kernel[..., :active]
@@ -133,7 +133,9 @@ class SlimConv(nn.Module):
             kernel = _slice_kernel(self, kernel, inputs.shape[-1], active, width)
         bias = None
         if self.use_bias:
-            bias = self.param('bias', self.bias_init, (stored,), self.param_dtype)
+            bias = stored_param(
+                self, 'bias', self.bias_init, (stored,), self.param_dtype
+            )
             bias = _grouped_prefix(bias, active, 1 if self.depthwise else groups)
         sow_active(self, {name: kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
@@ -201,13 +203,15 @@ class SlimDense(nn.Module):
         active, stored = self.output_channels(width), _stored_outputs(self)
         stored_in = _stored_inputs(self, 'kernel', inputs, width)
         _check_fits(self, width, active, stored)
-        kernel = self.param(
-            'kernel', self.kernel_init, (stored_in, stored), self.param_dtype
+        kernel = stored_param(
+            self, 'kernel', self.kernel_init, (stored_in, stored), self.param_dtype
         )
         kernel = _slice_kernel(self, kernel, inputs.shape[-1], active, width)
         bias = None
         if self.use_bias:
-            bias = self.param('bias', self.bias_init, (stored,), self.param_dtype)
+            bias = stored_param(
+                self, 'bias', self.bias_init, (stored,), self.param_dtype
+            )
             bias = bias[:active]
         sow_active(self, {'kernel': kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
@@ -308,6 +312,26 @@ def _slice_parts(layer, kernel, inputs: int, width: Width):
         for start, count in zip(starts, active, strict=True)
     ]
     return jnp.concatenate(rows, axis=-2)
+
+
+def stored_param(layer: nn.Module, name: str, init: Initializer, shape, dtype) -> Array:
+    """Returns a parameter, created by `init(key, shape, dtype)` if it is not there.
+
+    `layer.param` does the same, but traces `init` in every pass for the shape that the
+    parameter should have: a third of the time in which a step is traced.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if not layer.has_variable('params', name):
+        return layer.param(name, init, shape, dtype)
+    found = nn.meta.unbox(layer.get_variable('params', name))
+    if found.shape != tuple(shape):
+        raise ValueError(
+            f'{layer_path(layer)}: {name} has the shape {found.shape} instead of '
+            f'{tuple(shape)}; the variables are those of another network'
+        )
+    return found
 
 
 def sow_active(layer: nn.Module, leaves: dict[str, Array | None]) -> None:

@@ -183,17 +183,20 @@ class SwitchableBatchNorm(nn.Module):
                 'bias': jnp.zeros((size,), self.param_dtype),
             }
 
+        def affine(name, size):
+            # As `self.param`, which would trace `init` in every pass to check shapes.
+            if self.has_variable('params', name):
+                return nn.meta.unbox(self.get_variable('params', name))
+            return self.param(name, init, size)
+
         if self.mode == 'private':
-            affine = {
-                width: self.param(width_name(width), init, count)
+            found = {
+                width: affine(width_name(width), count)
                 for width, count in counts.items()
             }
         else:
-            size = max(counts.values())
-            if self.has_variable('params', 'affine'):
-                size = self.get_variable('params', 'affine')['scale'].shape[0]
-            affine = dict.fromkeys(counts, self.param('affine', init, size))
-        return {width: (own['scale'], own['bias']) for width, own in affine.items()}
+            found = dict.fromkeys(counts, affine('affine', max(counts.values())))
+        return {width: (own['scale'], own['bias']) for width, own in found.items()}
 
     def _running(self, counts: dict[Width, int]) -> dict[Width, tuple]:
         """The variables of the running mean and variance for each width."""

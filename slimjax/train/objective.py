@@ -107,10 +107,8 @@ def sum_over_widths(
                 gradients, stats, result = run(params, stats, batch, teacher)
                 return jax.tree.map(jnp.add, total, gradients), stats, result
 
-            def skip(total, stats, add=add):
-                result = jax.eval_shape(add, total, stats)[2]
-                zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
-                return total, stats, zeros
+            def skip(total, stats, like=results[ordered[0]]):
+                return total, stats, jax.tree.map(jnp.zeros_like, like)
 
             total, stats, results[width] = jax.lax.cond(always, add, skip, total, stats)
         return total, stats, results
