@@ -28,8 +28,9 @@ OPTIONS = {
 )
 @pytest.mark.parametrize('factor', [0.6, 1.0, 1.37])
 def test_each_change_is_pillows(change, enhance, factor):
-    found = change(jnp.asarray(IMAGES, jnp.float32), jnp.full((8, 1, 1, 1), factor))
-    found = np.clip(np.asarray(found), 0, 255)
+    planes = jnp.moveaxis(jnp.asarray(IMAGES, jnp.float32), -1, 0)
+    found = change(planes, jnp.full((1, 8, 1, 1), factor))
+    found = np.moveaxis(np.clip(found, 0, 255), 0, -1)
     for image, own in zip(IMAGES, found, strict=True):
         expected = np.asarray(enhance(Image.fromarray(image)).enhance(factor))
         # Pillow rounds grey to whole levels and cuts the fraction of the result off.
