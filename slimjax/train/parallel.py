@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 AXIS = 'batch'
 
@@ -38,6 +39,33 @@ def pmapped(function: Callable, *, donate: bool = False) -> Callable:
         in_axes=(None, 0),
         out_axes=None,
         donate_argnums=(0,) if donate else (),
+    )
+
+
+def averaged(tree: Any, axis_name: str) -> Any:
+    """Returns the mean of `tree` over devices, taken in one exchange.
+
+    Scalars and vectors travel as one array: an all-reduce of a TPU takes 256 arrays at
+    most, and the norms of four widths are hundreds.
+
+    Args:
+        tree: floating arrays, of the same shapes on all devices.
+        axis_name: the mapped axis.
+
+    Example:
+        >>> mean = jax.vmap(lambda x: averaged({'a': x}, 'i'), axis_name='i')
+        >>> mean(np.array([1.0, 3.0], np.float32))['a'].tolist()
+        [2.0, 2.0]
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    # In runs of float64, metrics are of another type than gradients.
+    with jax.numpy_dtype_promotion('standard'):
+        packed, unpacked = ravel_pytree([leaf for leaf in leaves if leaf.ndim < 2])
+    others = [leaf for leaf in leaves if leaf.ndim >= 2]
+    packed, others = lax.pmean((packed, others), axis_name)
+    small, large = iter(unpacked(packed)), iter(others)
+    return structure.unflatten(
+        next(small if leaf.ndim < 2 else large) for leaf in leaves
     )
 
 

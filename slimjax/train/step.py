@@ -12,6 +12,7 @@ from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import Aux, accumulated
+from slimjax.train.parallel import averaged
 from slimjax.train.state import Average, TrainState
 from slimjax.train.stem import sum_with_shared_stem
 from slimjax.variables import apply_train
@@ -102,9 +103,7 @@ def make_train_step(
             right = correct_in_top(result.logits, batch['label'], 1)
             metrics[f'top1/{name}'] = right.mean()
         if axis_name:
-            gradients, stats, metrics = lax.pmean(
-                (gradients, stats, metrics), axis_name
-            )
+            gradients, stats, metrics = averaged((gradients, stats, metrics), axis_name)
         metrics['grad_norm'] = optax.global_norm(gradients).astype(jnp.float32)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -28,30 +28,20 @@ def sharded_program(devices, **changes):
 
 
 def size(tree, *names):
-    """Elements of a tree, or of its leaves whose path has one of `names` in it."""
+    """Elements of a tree, or of its leaves whose path has all of `names` in it."""
     return sum(
         leaf.size
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if not names or {entry.key for entry in path}.issuperset(names)
+        if {entry.key for entry in path}.issuperset(names)
     )
-
-
-def averaged(state, widths):
-    """Bytes of gradients, statistics, and metrics but grad_norm; and of equal ones.
-
-    The last norms of the two branches of a block have equal gradients of their biases,
-    of which XLA may average one for both.
-    """
-    metrics = len(metric_names(widths)) - 1
-    whole = size(state.params) + size(state.stats) + metrics
-    return 4 * whole, 4 * size(state.params, 'shortcut', 'bias')
 
 
 def assert_one_all_reduce(program, state, widths):
     """The devices exchange once, and no byte more than what a step must average."""
-    (exchanged,) = all_reduces(program)
-    whole, equal = averaged(state, widths)
-    assert whole - equal <= exchanged <= whole
+    # Gradients, statistics, and metrics but grad_norm.
+    metrics = len(metric_names(widths)) - 1
+    averaged = size(state.params) + size(state.stats) + metrics
+    assert all_reduces(program) == [4 * averaged]
     opcodes = [
         instruction.opcode
         for instructions in computations(program).values()
