@@ -76,7 +76,9 @@ def main(argv: list[str]) -> None:
     results = None
     use_compile_cache()
     if FLAGS.topology:
-        # What is compiled for chips that are not here cannot be read back.
+        # Programs for chips that are not here can be written to the persistent cache,
+        # some 100 MiB each, but not read from it. Before the first compilation: jax
+        # asks only once.
         jax.config.update('jax_enable_compilation_cache', False)
     elif FLAGS.mode != 'describe' and jax.default_backend() == 'cpu':
         keep_freed_memory()

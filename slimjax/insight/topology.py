@@ -180,7 +180,8 @@ def compile_step(
     lowered = jax.jit(mapped, donate_argnums=0).lower(state, batch)
     try:
         with warnings.catch_warnings():
-            # A program for chips that are not here cannot be read back from a cache.
+            # Where a persistent cache is on, jax writes such a program to it and then
+            # fails to read it: only a client with chips can. `main` turns it off.
             warnings.filterwarnings('ignore', '.*persistent compilation cache')
             return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
