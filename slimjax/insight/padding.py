@@ -85,12 +85,15 @@ def padding_by_width(text: str, channels: Sequence[int]) -> dict[str, Padding]:
     written = collections.defaultdict(list)
     for name, instructions in computations(text).items():
         own = collections.Counter(filter(None, map(_width_of, instructions)))
+        rest = own.most_common(1)[0][0] if own else None
         # A computation of its own is one width's, from its first copy to its last sum.
-        # In the main program stand the augmentation and the update as well.
+        # In the main program stand the augmentation and the update as well, but what
+        # has no name there is the compiler's moving of the widest's activations.
         is_main = name == next(iter(computations(text)))
-        rest = None if is_main or not own else own.most_common(1)[0][0]
         for instruction in instructions:
-            width = _width_of(instruction) or rest
+            width = _width_of(instruction)
+            if not (is_main and instruction.op_name):
+                width = width or rest
             if width and instruction.writes:
                 written[width] += [
                     array for array in instruction.results if not array.on_chip

@@ -47,10 +47,11 @@ ENTRY %main (a: bf16[128,7,7,58]) -> bf16[128,7,7,58] {
   %a = $wide parameter(0)
   %wide = $wide fusion(%a), kind=kLoop, calls=%fused, $from_wide
   %fast = bf16[128,7,7,58]{3,0,2,1:T(8,128)(2,1)S(1)} copy(%wide), $from_wide
+  %slow = $wide copy(%fast)
   %update = f32[58]{0:T(128)} add(%a, %a), metadata={op_name="jit(step)/add"}
   %both = ($narrow) conditional(%a, %wide), branch_computations={%nothing, %narrow}
   ROOT %sum = ($wide, /*index=1*/f32[58]{0:T(128)}) all-reduce(%wide, %update), \
-channel_id=1, to_apply=%add
+channel_id=1, to_apply=%add, metadata={op_name="jit(step)/psum"}
 }
 """).substitute(
     wide='bf16[128,7,7,58]{3,0,2,1:T(8,128)(2,1)}',
@@ -85,8 +86,9 @@ def test_one_instruction_that_sums_many_arrays_is_one_all_reduce():
 def test_padding_is_told_by_width_without_arrays_on_chip_or_of_the_update():
     found = padding_by_width(PROGRAM, (58, 12))
     wide, narrow = 128 * 7 * 7 * 58 * 2, 128 * 7 * 7 * 12 * 2
-    assert found['1.0'].array_bytes == wide
-    assert found['1.0'].padding_bytes == wide * 128 // 58 - wide
+    # Its fusion, and a copy without a name from the fast memory.
+    assert found['1.0'].array_bytes == 2 * wide
+    assert found['1.0'].padding_bytes == 2 * (wide * 128 // 58 - wide)
     assert found['1.0'].losses == ((58, 128, found['1.0'].padding_bytes),)
     assert found['1.0'].rounding == {128: found['1.0'].padding_bytes}
     # The copy has no name; it stands among what the width does.
