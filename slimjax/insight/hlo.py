@@ -79,11 +79,13 @@ class Instruction:
     """A line of a program.
 
     Attributes:
+        name: such as `'fusion.12'`.
         opcode: such as `'fusion'`.
         results: the arrays it returns.
         rest: operands and attributes, as text.
     """
 
+    name: str
     opcode: str
     results: tuple[HloArray, ...]
     rest: str
@@ -96,6 +98,16 @@ class Instruction:
             or self.opcode.endswith(('-start', '-update'))
             or 'custom_call_target="ConcatBitcast"' in self.rest
         )
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The names of the instructions whose results it takes."""
+        return tuple(re.findall(r'%([\w.\-]+)', self.rest.partition(')')[0]))
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The computations that its attributes name, and other instructions there."""
+        return tuple(re.findall(r'%([\w.\-]+)', self.rest.partition('), ')[2]))
 
     @property
     def op_name(self) -> str:
@@ -150,22 +162,19 @@ def computations(text: str) -> dict[str, list[Instruction]]:
             found[header.group(2)] = lines = []
             entry = header.group(2) if header.group(1) else entry
         elif parts := _INSTRUCTION.match(line):
-            _, kind, opcode, rest = parts.groups()
-            lines.append((opcode, kind, rest))
+            lines.append(parts.groups())
     run, waiting = {}, [entry]
     while waiting:
         name = waiting.pop(0)
         if name in run:
             continue
         run[name] = [
-            Instruction(opcode, parse_arrays(kind), rest)
-            for opcode, kind, rest in found[name]
+            Instruction(own_name, opcode, parse_arrays(kind), rest)
+            for own_name, kind, opcode, rest in found[name]
         ]
         for instruction in run[name]:
             if instruction.opcode in _ENTERED:
-                attributes = instruction.rest.partition('), ')[2]
-                named = re.findall(r'%([\w.\-]+)', attributes)
-                waiting += [each for each in named if each in found]
+                waiting += [each for each in instruction.called if each in found]
     return run
 
 
@@ -189,3 +198,50 @@ def all_reduces(text: str) -> list[int]:
         for instruction in instructions
         if instruction.opcode in ('all-reduce', 'all-reduce-done')
     ]
+
+
+def memory_traffic(text: str) -> int:
+    """Returns the bytes that a program reads and writes in a chip's large memory.
+
+    Each instruction reads its operands and writes its results, whole and with their
+    padding; what lies in a fast memory does not count. Of a conditional's branches the
+    one that moves most counts, and a loop's body counts once.
+
+    Args:
+        text: `compiled.as_text()`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> program = jax.jit(lambda x: x + 1).lower(jnp.ones((8, 8))).compile()
+        >>> memory_traffic(program.as_text())
+        512
+    """
+    run = computations(text)
+
+    def moved(name):
+        named = {each.name: each for each in run[name]}
+        total = 0
+        for instruction in run[name]:
+            if instruction.opcode in _ENTERED:
+                total += max(moved(each) for each in instruction.called if each in run)
+            elif instruction.writes:
+                written = _in_large_memory(instruction.results)
+                asked = instruction
+                if instruction.opcode.endswith('-done'):
+                    asked = named[instruction.operands[0]]
+                sources = [named[each].results for each in asked.operands]
+                read = sum(_in_large_memory(each) for each in sources)
+                if asked.opcode == 'slice-start':
+                    read = min(read, _padded(instruction.results))
+                total += written + read
+        return total
+
+    return moved(next(iter(run)))
+
+
+def _padded(arrays: tuple[HloArray, ...]) -> int:
+    return sum(array.padded_bytes for array in arrays)
+
+
+def _in_large_memory(arrays: tuple[HloArray, ...]) -> int:
+    return _padded(tuple(array for array in arrays if not array.on_chip))

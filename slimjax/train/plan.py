@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from slimjax.insight.hlo import all_reduces
+from slimjax.insight.hlo import all_reduces, memory_traffic
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.padding import named_widths, padding_by_width
 from slimjax.insight.topology import (
@@ -69,9 +69,9 @@ class Plan:
         Returns:
             `{'name': str, 'chip': str, 'chips': int, 'batch_a_chip': int,
             'memory': {'limit_bytes': int, 'needed_bytes': int, ...}, 'fits': bool,
-            'largest_batch_a_chip': int, 'all_reduce_bytes': [int, ...], 'padding':
-            {'0.25': {...}, ...}}`; of a batch that does not fit, the last two and the
-            parts of the memory are not known.
+            'largest_batch_a_chip': int, 'all_reduce_bytes': [int, ...],
+            'traffic_bytes': int, 'padding': {'0.25': {...}, ...}}`; of a batch that
+            does not fit, the last three and the parts of the memory are not known.
         """
         chips, kind = len(self.devices), self.devices[0].device_kind
         limit = memory_limit(self.devices)
@@ -162,6 +162,7 @@ class Plan:
         padding = padding_by_width(text, channels)
         return {
             'all_reduce_bytes': all_reduces(text),
+            'traffic_bytes': memory_traffic(text),
             'padding': {width: each.results() for width, each in padding.items()},
         }
 
@@ -229,7 +230,8 @@ def _program_lines(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f'all-reduces a step: {len(sums)}, of '
         + ', '.join(map(format_bytes, sums))
-        + ', for all widths together'
+        + ', for all widths together',
+        f'a step reads and writes {format_bytes(found["traffic_bytes"])} of memory',
     ]
     for width, padding in found['padding'].items():
         lost, whole = padding['padding_bytes'], padding['array_bytes']

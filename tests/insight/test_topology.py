@@ -12,7 +12,12 @@ import pytest
 from slimjax import commands
 from slimjax.config import complete
 from slimjax.insight import topology
-from slimjax.insight.hlo import all_reduces, computations, parse_arrays
+from slimjax.insight.hlo import (
+    all_reduces,
+    computations,
+    memory_traffic,
+    parse_arrays,
+)
 from slimjax.insight.padding import padding_by_width
 from slimjax.insight.topology import (
     OutOfMemoryError,
@@ -48,6 +53,8 @@ ENTRY %main (a: bf16[128,7,7,58]) -> bf16[128,7,7,58] {
   %wide = $wide fusion(%a), kind=kLoop, calls=%fused, $from_wide
   %fast = bf16[128,7,7,58]{3,0,2,1:T(8,128)(2,1)S(1)} copy(%wide), $from_wide
   %slow = $wide copy(%fast)
+  %start = (($wide), $few, s32[]{:S(2)}) slice-start(%wide), slice={[0:16]}
+  %part = $few slice-done(%start)
   %update = f32[58]{0:T(128)} add(%a, %a), metadata={op_name="jit(step)/add"}
   %both = ($narrow) conditional(%a, %wide), branch_computations={%nothing, %narrow}
   ROOT %sum = ($wide, /*index=1*/f32[58]{0:T(128)}) all-reduce(%wide, %update), \
@@ -55,6 +62,7 @@ channel_id=1, to_apply=%add, metadata={op_name="jit(step)/psum"}
 }
 """).substitute(
     wide='bf16[128,7,7,58]{3,0,2,1:T(8,128)(2,1)}',
+    few='bf16[16,7,7,58]{3,0,2,1:T(8,128)(2,1)S(1)}',
     narrow='bf16[128,7,7,12]{0,3,2,1:T(8,128)(2,1)}',
     from_wide='metadata={op_name="jit(step)/transpose(jvp(width=1.0))/Net/mul"}',
     from_narrow='metadata={op_name="jit(step)/cond/branch_1_fun/jvp(width=0.5)/mul"}',
@@ -97,6 +105,15 @@ def test_padding_is_told_by_width_without_arrays_on_chip_or_of_the_update():
         8: narrow * 16 // 12 - narrow,
         128: narrow * 16 // 12 - narrow + 4 * 116,
     }
+
+
+def test_traffic_is_of_the_large_memory_and_of_the_branch_that_moves_more():
+    wide, few, narrow = (2 * 49 * n for n in (128 * 128, 16 * 128, 128 * 16))
+    vector = 4 * 128
+    # The fusion, two copies and a slice, the update, the sum; then the branch.
+    main = (2 + 1 + 1) * wide + few + (2 * wide + vector) + 2 * (wide + vector)
+    branch = 2 * narrow + (narrow + vector)
+    assert memory_traffic(PROGRAM) == main + branch
 
 
 @pytest.mark.parametrize('told', [True, False])
@@ -165,6 +182,7 @@ def test_describe_tells_the_memory_and_the_largest_batch_of_a_topology(two_cpus)
     )
     assert memory['waiting_batch_bytes'] == 2 * 8 * (8 * 8 * 3 + 4)
     assert len(found['all_reduce_bytes']) == 1
+    assert found['traffic_bytes'] > memory['temporary_bytes']
     assert set(found['padding']) == {'0.5', '1.0'}
     assert found['padding']['1.0']['array_bytes'] > 0
     largest = found['largest_batch_a_chip']
