@@ -49,21 +49,33 @@ class TfdsSource:
             )
         self.class_names = tuple(features[self._label].names)
         self._split = f'{builder.info.full_name} {split}'
-        decoders = {self._image: tfds.decode.SkipDecoding()}
-        self._records = builder.as_data_source(split, decoders=decoders)
+        # TFDS would turn each feature of a record into numpy and back, which takes
+        # longer than reading it.
+        self._records = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        record = self._records[index]
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        record = tf_example_pb2.Example.FromString(self._records[index])
+        record = record.features.feature
         name = f'{self._split}[{index}]'
-        file = record.get('file_name', record.get('id'))
-        if isinstance(file, bytes):
-            file = file.decode(errors='backslashreplace')
-        if file is not None:
-            name = f'{name} {file}'
-        return Example(record[self._image], int(record[self._label]), name)
+        for key in ('file_name', 'id'):
+            if key in record:
+                name = f'{name} {_text(record[key])}'
+                break
+        image = record[self._image].bytes_list.value[0]
+        return Example(image, record[self._label].int64_list.value[0], name)
+
+
+def _text(feature: Any) -> str:
+    if feature.int64_list.value:
+        return ' '.join(map(str, feature.int64_list.value))
+    return b' '.join(feature.bytes_list.value).decode(errors='backslashreplace')
 
 
 def tfds_splits(dataset: str, data_dir: str) -> dict[str, Callable[[], TfdsSource]]:
@@ -138,6 +150,8 @@ def find_prepared(dataset: str, data_dir: str = '') -> pathlib.Path:
             f'{dataset} is prepared in {len(configs)} configurations: set '
             f'config.dataset to one of {", ".join(f"{name}/{c}" for c in configs)}'
         )
+    if len(readable) == 1:
+        return readable[0]  # Whose folder may have any name.
     return max(readable, key=lambda folder: [*map(int, folder.name.split('.'))])
 
 

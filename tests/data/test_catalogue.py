@@ -78,6 +78,23 @@ def test_the_folder_of_another_set_is_an_error(digits):
         load_source('imagenet2012', 'train', str(digits))
 
 
+def test_a_set_may_stand_in_a_folder_of_any_name(digits, tmp_path):
+    folder = shutil.copytree(digits, tmp_path / 'numbers')
+    assert find_prepared(str(folder)) == folder
+
+
+def test_examples_are_those_that_tfds_reads():
+    builder = catalogue.digits_builder()
+    skip = {'image': tfds.decode.SkipDecoding()}
+    expected = builder.as_data_source('test', decoders=skip)
+    source = catalogue.TfdsSource(builder, 'test')
+    for index in (0, 7, 239):
+        example, record = source[index], expected[index]
+        assert example.image == record['image']
+        assert example.label == record['label']
+        assert example.name == f'digits/1.0.0 test[{index}] {record["id"]}'
+
+
 def test_test_images_without_labels_are_not_tested_on(monkeypatch):
     read = catalogue.TfdsSource.__getitem__
 
