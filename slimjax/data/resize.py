@@ -57,7 +57,7 @@ def random_crop(
     if how.crop_scale:
         top, left, height, width = crop_box(pixels.shape[:2], how, rng)
         pixels = pixels[top : top + height, left : left + width]
-        pixels = resize_smoothly(np.ascontiguousarray(pixels), size)
+        pixels = resize_smoothly(pixels, size)
     else:
         pixels = center_crop(pixels, size, size)
         if how.pad:

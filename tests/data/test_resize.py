@@ -79,6 +79,15 @@ def test_shrinking_is_near_to_pillows_filter(side):
     assert np.sqrt(np.mean(difference**2)) < 2
 
 
+@pytest.mark.parametrize('side', [24, 96])
+def test_a_part_of_an_image_is_resized_as_if_it_stood_alone(side):
+    pixels = picture(100, 120)
+    part = pixels[20:80, 30:110]
+    np.testing.assert_array_equal(
+        resize_smoothly(part, side), resize_smoothly(part.copy(), side)
+    )
+
+
 def test_crop_boxes_have_the_stated_area_and_ratio():
     how = Augmentation((0.25, 0.5), (0.8, 1.25))
     rng = np.random.default_rng(0)
