@@ -17,7 +17,14 @@ def by_pillow(data, mode='RGB'):
 
 
 @pytest.mark.parametrize(
-    'options', [{}, {'progressive': True}, {'subsampling': '4:4:4'}]
+    'options',
+    [
+        {},
+        {'progressive': True},
+        {'subsampling': '4:4:4'},
+        {'keep_rgb': True},
+        {'restart_marker_rows': 1},
+    ],
 )
 def test_a_jpeg_decodes_to_the_pixels_of_pillow(options):
     data = jpeg(**options)
@@ -90,6 +97,11 @@ def test_exif_rotation_shows_what_people_see(orientation, kind):
     )
 
 
+def test_the_orientation_may_stand_in_xmp():
+    xmp = b'<x xmlns:tiff="t" tiff:Orientation="6"/>'
+    assert decode(jpeg(xmp=xmp), 'x').shape == (60, 40, 3)
+
+
 @pytest.mark.filterwarnings('ignore:Corrupt EXIF data')
 def test_a_broken_exif_tag_does_not_break_the_image():
     data = jpeg(exif=b'Exif\0\0MM\0*\xff\xff\xff\xff')
@@ -127,6 +139,23 @@ def test_a_broken_file_is_an_error_that_names_it(data, message):
 def test_a_jpeg_with_bytes_behind_its_end_is_read():
     data = jpeg()
     np.testing.assert_array_equal(decode(data + b'\0camera', 'x'), by_pillow(data))
+
+
+def test_a_jpeg_with_bytes_before_its_end_is_read_in_silence(capfd):
+    data = jpeg()[:-2] + b'camera\xff\xd9'
+    np.testing.assert_array_equal(decode(data, 'x'), by_pillow(data))
+    assert capfd.readouterr() == ('', '')
+
+
+def test_a_jpeg_that_is_cut_but_has_an_end_is_an_error():
+    with pytest.raises(DecodeError, match='^cat'):
+        decode(jpeg()[:100] + b'\xff\xd9', 'cat.jpg')
+
+
+def test_a_huge_jpeg_is_refused_by_its_header(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_PIXELS', 2000)
+    with pytest.raises(DecodeError, match=r'60 x 40 px are more than the 2000'):
+        decode(jpeg(), 'x')
 
 
 def test_a_bomb_of_a_few_bytes_is_refused_by_its_header(monkeypatch):
