@@ -12,8 +12,10 @@ import numpy as np
 from slimjax.evaluate import Results
 from slimjax.train import report
 from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
+from slimjax.train.resume import check_resumable
 from slimjax.train.run import Run
 from slimjax.train.state import Average, TrainState, zero_sums
 
@@ -70,11 +72,11 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
     state = run.new_state()
     step = checkpoints.newest
     if step is not None:
-        run.check_resumable(checkpoints.meta(step))
+        check_resumable(run, checkpoints.meta(step))
         state = checkpoints.restore(step, state)
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
-        state = run.fine_tuned(state, say)
+        state = fine_tuned(state, run.config, say)
     return replicated(state), step or 0
 
 
@@ -99,7 +101,7 @@ def _advance(
     """Runs the steps from `start`; returns whether it came to the end."""
     if start >= run.total_steps:
         return True
-    compiled_step = run.compiled_train_step(state, say)
+    train_step = run.train_step(state, start, say)
     progress = report.Progress(
         run.total_steps, run.config.batch_size, run.clock.steps_per_epoch
     )
@@ -114,7 +116,7 @@ def _advance(
             progress.waited(time.monotonic() - before)
             if jax.process_count() > 1:
                 batch['stop'] = np.full(jax.local_device_count(), should_stop())
-            state, metrics = compiled_step(state, batch)
+            state, metrics = train_step(step - 1, state, batch)
             stop = pending.push(step, metrics)
             if jax.process_count() == 1:
                 stop = should_stop()

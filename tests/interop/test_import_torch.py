@@ -13,6 +13,7 @@ from slimjax.interop.pytorch import export_torch, load_torch
 from slimjax.interop.torch_file import write_torch_file
 from slimjax.models import create_model
 from slimjax.train.checkpoint import load_variables
+from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.loop import train
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
@@ -79,7 +80,7 @@ def test_it_is_evaluated_fine_tuned_and_never_resumed(imported, tmp_path):
     with pytest.raises(ValueError, match=r'the weights of published\.pt, not a run'):
         train(grey_config(), workdir, say=SAY)
     run = Run(grey_config(init_from=str(workdir)))
-    state = run.fine_tuned(run.new_state(), SAY)
+    state = fine_tuned(run.new_state(), run.config, SAY)
     jax.tree.map(np.testing.assert_array_equal, state.params, variables['params'])
 
 
