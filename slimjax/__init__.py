@@ -4,6 +4,8 @@ Importing this touches no flags and no device, and never imports TensorFlow.
 """
 
 from slimjax import interop
+from slimjax.calibrate import calibrate
+from slimjax.gap import statistics_gap
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
@@ -24,12 +26,14 @@ __all__ = [
     'WidthResult',
     '__version__',
     'apply_train',
+    'calibrate',
     'correct_in_top',
     'create_model',
     'cross_entropy',
     'interop',
     'make_divisible',
     'split_variables',
+    'statistics_gap',
     'stats_collection',
     'stats_collections',
     'sum_over_widths',

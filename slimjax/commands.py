@@ -20,6 +20,7 @@ from slimjax.train.plan import Plan
 from slimjax.train.report import silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
+from slimjax.width import width_name
 
 Say = Callable[[str], None]
 
@@ -82,6 +83,8 @@ def evaluate_workdir(
         ValueError: the checkpoint is of another network.
     """
     run, params, stats, meta = _trained(config, workdir)
+    where = f'the checkpoint in {workdir}'
+    check_shapes(abstract_variables(run.model, run.image_shape)[1], stats, where)
     results = describe(config, say=silent)
     results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': meta['step']}
@@ -94,16 +97,20 @@ def calibrate_workdir(
 ) -> pathlib.Path:
     """Computes the BatchNorm statistics of every width anew, on training images.
 
-    A network that was imported has them for width 1.0 only.
+    The widths need not be those that were trained, if scale and bias are shared: a
+    US-Net is calibrated at any of its widths. A network that was imported has
+    statistics of width 1.0 only.
 
     Args:
-        config: a complete config, of the network that the workdir holds;
-            `calibration_examples` images are read, as in evaluation.
+        config: a complete config, of the network that the workdir holds, with the
+            `widths` wanted; `calibration_examples` images are read, as in evaluation,
+            and `calibration` is the method.
         workdir: its best checkpoint is read, and not changed.
         say: prints a line for a person.
 
     Returns:
-        The new workdir, `WORKDIR/calibrated`, to be evaluated or fine-tuned.
+        The new workdir, `WORKDIR/calibrated`, to be evaluated or fine-tuned with the
+        same widths.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -112,15 +119,27 @@ def calibrate_workdir(
     output = pathlib.Path(workdir, 'calibrated')
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or take another --workdir')
-    run, params, stats, meta = _trained(config, workdir)
-    stats = run.calibrated(params, stats)
+    if jax.process_index():
+        say = silent  # One process of many speaks.
+    run, params, _, meta = _trained(config, workdir)
+    stats = run.calibration.anew(params, say)
     with Checkpoints(output / 'checkpoints') as checkpoints:
         # What is read by name must not look for the averages of the run.
         checkpoints.save_weights(
-            params, stats, {**meta, 'averaged': False, 'weights_from': str(workdir)}
+            params,
+            stats,
+            {
+                **meta,
+                'widths': [width_name(width) for width in run.model.widths],
+                'averaged': False,
+                'weights_from': str(workdir),
+            },
         )
         checkpoints.wait()
-    say(f'{output}: {len(run.model.widths)} widths calibrated on training images')
+    say(
+        f'{output}: {len(run.model.widths)} widths calibrated on '
+        f'{run.calibration.count:,} training images ({config.calibration})'
+    )
     return output
 
 
@@ -128,10 +147,8 @@ def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
     """The run, and the parameters, statistics and meta of its best checkpoint."""
     checkpoint = load_variables(workdir)
     run = Run(config)
-    params, stats = abstract_variables(run.model, run.image_shape)
-    where = f'the checkpoint in {workdir}'
-    check_shapes(params, checkpoint.params, where)
-    check_shapes(stats, checkpoint.stats, where)
+    params, _ = abstract_variables(run.model, run.image_shape)
+    check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
     return run, params, stats, checkpoint.meta
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from slimjax.calibrate import METHODS
 from slimjax.config_check import check_together
 from slimjax.models import (
     MODELS,
@@ -162,7 +163,12 @@ FIELDS: dict[str, Field] = {
     'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
     'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
     'ema_decay': _fraction(0.0, 'of the moving averages of weights; 0 for none'),
-    'calibration_examples': _positive(1024, 'for the statistics of averaged weights'),
+    'calibration': _one_of(
+        'pooled', 'how statistics are computed, see slimjax.calibrate', METHODS
+    ),
+    'calibration_examples': _positive(
+        1024, 'training images for statistics that no step keeps; up to 10,000 help'
+    ),
     'init_from': Field('', 'checkpoint to start from, for fine-tuning'),
     # Durations: state each in one unit.
     **_duration('train', 'length of the schedule', 'epochs', 100),

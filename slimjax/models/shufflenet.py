@@ -60,10 +60,10 @@ def each_group(channels: int, multiplier: float) -> int:
 class ShuffleNet(SlimmableClassifier):
     """S-ShuffleNet: grouped 1x1 convolutions with a channel shuffle between.
 
-    Each group has `int(c / 3 * width)` channels. As published, the residual stands before the pooled
-    shortcut and no ReLU follows the depthwise convolution. `features=True` returns the
-    maps of `stage1` to `stage3`, whose sides are about 1/8, 1/16 and 1/32 of the
-    image's.
+    Each group has `int(c / 3 * width)` channels. As published, the residual stands
+    before the pooled shortcut and no ReLU follows the depthwise convolution.
+    `features=True` returns the maps of `stage1` to `stage3`, whose sides are about 1/8,
+    1/16 and 1/32 of the image's.
 
     Attributes:
         pad_max_pool: pad the stem's max-pool, which the published code does not, so

@@ -207,11 +207,12 @@ class _Pending:
 
 
 def _validate(run: Run, state: TrainState, step: int, writers, say):
-    """Evaluates a state; returns it, averages calibrated, and its score."""
+    """Evaluates a state; returns it, calibrated where needed, and its score."""
+    state = run.calibration.completed(state)
     results = {'eval': run.evaluate(state.params, state.stats, 'validation')}
     scored = results['eval']
     if state.average is not None:
-        stats = run.calibrated(state.average.params, state.average.stats)
+        stats = run.calibration.averaged(state.average.params, state.average.stats)
         state = state.replace(average=Average(state.average.params, stats))
         scored = run.evaluate(state.average.params, stats, 'validation')
         results['ema'] = scored

@@ -24,8 +24,8 @@ def pmapped(
 ) -> Callable:
     """Maps `function(state, batch)` over all devices of all processes.
 
-    What has no device axis, such as the state, is the same everywhere. Where that is
-    so of what is returned, `function` must average it over `AXIS`, which nothing checks.
+    What has no device axis, such as the state, is the same everywhere. Where that is so
+    of what is returned, `function` must average it over `AXIS`, which nothing checks.
 
     Args:
         function: takes a state and a device's part of the batch.

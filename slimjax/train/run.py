@@ -10,20 +10,20 @@ import ml_collections
 import numpy as np
 from jax import Array
 
-from slimjax.calibrate import calibrate, make_calibration_step
 from slimjax.config import check, model_options
 from slimjax.data import pipeline
-from slimjax.data.sources import load_source, sample
+from slimjax.data.sources import load_source
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.models.grid import width_grid
+from slimjax.norm import SHARED_STATS
 from slimjax.train import report
+from slimjax.train.calibration import RunCalibration
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import (
     AXIS,
     pmapped,
-    replicated,
     shared_between_devices,
     split_over_devices,
 )
@@ -89,6 +89,7 @@ class Run:
         config: the checked config.
         model: the network, under the mapped axis.
         sandwich: which widths a step trains; None for all of the model's.
+        calibration: computes statistics from the training images.
         optimizer: as configured.
         schedule: learning rate of each step.
         clock: converts durations to steps.
@@ -120,8 +121,7 @@ class Run:
         )
         scheduled = self.clock.steps(config, 'train')
         self.total_steps = min(scheduled, config.num_train_steps or scheduled)
-        if config.ema_decay:
-            self._calibration_count()
+        self.calibration = RunCalibration(self)
         never = self.total_steps + 1
         self.log_steps = self.clock.steps(config, 'log') or never
         self.eval_steps = self.clock.steps(config, 'eval') or never
@@ -153,6 +153,12 @@ class Run:
         config = self.config
         if not config.sandwich:
             return None
+        if SHARED_STATS in self.model.stats_collections():
+            raise ValueError(
+                f'config.model_fields: with sandwich={config.sandwich}, the statistics '
+                f"of {config.model}'s tail cannot be right for all widths; set "
+                'model_fields.private_tail_stats=True'
+            )
         try:
             grid = width_grid(
                 self.model.clone(axis_name=None), self.image_shape, config.width_grid
@@ -297,10 +303,6 @@ class Run:
     def _eval_step(self):
         return pmapped(make_eval_step(self.model, self.config))
 
-    @functools.cached_property
-    def _calibration_step(self):
-        return pmapped(make_calibration_step(self.model, self.config))
-
     def evaluate(self, params: Any, stats: Any, split: str) -> Results:
         """Returns the scores of every width; the trees are placed by `replicated`."""
         reader = self.eval_reader(self.source(split))
@@ -308,27 +310,6 @@ class Run:
             return evaluate(self._eval_step, {'params': params, **stats}, reader)
         finally:
             reader.close()
-
-    def calibrated(self, params: Any, stats: Any) -> Any:
-        """Returns statistics of `params`, from training images as in evaluation."""
-        source = self.source('train')
-        reader = self.eval_reader(sample(source, self._calibration_count()))
-        try:
-            return replicated(calibrate(self._calibration_step, params, stats, reader))
-        finally:
-            reader.close()
-
-    def _calibration_count(self) -> int:
-        """Whole batches of images: a blank one would count as an image."""
-        found, size = len(self.source('train')), self.config.eval_batch_size
-        wanted = self.config.calibration_examples
-        count = min(wanted, found) // size * size
-        if not count:
-            raise ValueError(
-                f'config.calibration_examples={wanted}, of {found} training images, '
-                f'fill no batch of eval_batch_size={size}: at least one is needed'
-            )
-        return count
 
     def score(self, results: Results) -> float:
         """Returns the number by which checkpoints are compared; higher is better."""

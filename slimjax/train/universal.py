@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models.common import SlimmableClassifier
-from slimjax.norm import SHARED_STATS, stats_collection
+from slimjax.norm import stats_collection
 from slimjax.train.objective import accumulated, width_gradient
 from slimjax.train.parallel import abstract_over_devices, pmapped
 from slimjax.train.sandwich import Sandwich
@@ -27,7 +27,6 @@ from slimjax.train.step import (
     updated,
     width_scores,
 )
-from slimjax.variables import stats_collections
 from slimjax.width import width_name
 
 # What is called with the number of programs compiled, of all, and the last one's name.
@@ -200,8 +199,7 @@ class UniversalStep:
     def _kept(self, stats: Mapping[str, Any]) -> dict[str, Any]:
         """The running statistics that a step changes."""
         ends = (self._sandwich.widest, self._sandwich.narrowest)
-        names = (*map(stats_collection, ends), SHARED_STATS)
-        return {name: stats[name] for name in names if name in stats}
+        return {name: stats[name] for name in map(stats_collection, ends)}
 
     def _inputs(self, step, batch):
         return make_inputs(self._model, self._config, step, batch)
@@ -220,16 +218,16 @@ class UniversalStep:
         )
         unused = abstract_variables(network, self._image_shape)[1]
 
+        own = stats_collection(width)
+
         def gradient_of(params, kept, inputs, teacher):
-            own = stats_collection(width)
-            stats = dict(kept)
-            if own not in kept:
-                stats[own] = jax.tree.map(
+            before = kept.get(own)
+            if before is None:
+                before = jax.tree.map(
                     lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), unused[own]
                 )
-            stats = {name: stats[name] for name in stats_collections(stats, width)}
             gradients, stats, result = of_parts(
-                params, stats, {'inputs': inputs, 'teacher': teacher}
+                params, {own: before}, {'inputs': inputs, 'teacher': teacher}
             )
             kept = {name: stats.get(name, tree) for name, tree in kept.items()}
             return gradients, kept, result
@@ -269,9 +267,8 @@ class UniversalStep:
         }
         drawn = scores[1:-1]
         if drawn:
-            ends['drawn'] = jax.tree.map(
-                lambda *values: sum(values) / len(drawn), *drawn
-            )
+            mean = jax.tree.map(lambda *values: sum(values) / len(drawn), *drawn)
+            ends['drawn'] = mean
         metrics = {
             f'{score}/{name}': value
             for name, values in ends.items()
