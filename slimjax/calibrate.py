@@ -55,7 +55,7 @@ def calibrate(
     widths: Sequence[Width] | None = None,
     *,
     method: Method = 'pooled',
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Returns `variables` with BatchNorm statistics computed anew.
 
@@ -80,8 +80,8 @@ def calibrate(
 
     Example:
         >>> import jax, jax.numpy as jnp, slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0),
-        ...                              norm='shared_affine', small_images=True)
+        >>> model = slimjax.create_model('resnet14', widths=(0.5, 1.0), num_classes=10,
+        ...                              norm='shared_affine', stage_sizes=(1,))
         >>> batches = [jax.random.normal(jax.random.key(1), (8, 8, 8, 3))]
         >>> variables = jax.jit(model.init)(jax.random.key(0), batches[0])
         >>> variables = calibrate(model, variables, batches, widths=(0.75,))

@@ -18,6 +18,9 @@ from slimjax.train.parallel import prefetched, replicated
 from slimjax.train.resume import check_resumable
 from slimjax.train.run import Run
 from slimjax.train.state import Average, TrainState, zero_sums
+from slimjax.train.teaching import teaching_lines
+from slimjax.width import widest as widest_of
+from slimjax.width import width_name
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -203,6 +206,11 @@ class _Pending:
             for writer in self._writers:
                 writer.write_scalars(step, scalars)
             self._say(self._progress.line(step, scalars))
+            if self._run.config.distill:
+                widest = width_name(widest_of(self._run.model.widths))
+                classes = self._run.config.num_classes
+                for line in teaching_lines(scalars, widest, classes):
+                    self._say(line)
         return stop
 
 

@@ -18,6 +18,7 @@ from slimjax.insight.memory import format_bytes
 from slimjax.insight.table import results_table
 from slimjax.train.state import TrainState
 from slimjax.version import __version__
+from slimjax.width import widest_first, width_name
 
 if TYPE_CHECKING:
     from slimjax.train.run import Run
@@ -123,7 +124,27 @@ def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
         f'epoch; {run.total_steps} steps in all',
         results_table(costs),
         f'stored: {costs["stored_params"]:,} parameters serve all widths',
+        *_widths_lines(run),
     ]
+
+
+def _widths_lines(run: 'Run') -> list[str]:
+    """What a step trains of the widths, and what they learn from."""
+    names = [width_name(width) for width in widest_first(run.model.widths)]
+    lines = []
+    if run.sandwich is not None:
+        drawn = run.sandwich.count - 2
+        lines = [
+            run.sandwich.grid.line(),
+            f'a step trains {names[0]}, {names[-1]} and {drawn} drawn between them',
+        ]
+    if len(names) > 1:
+        lines.append(
+            f'width {names[0]} teaches the others, which see no label'
+            if run.config.distill
+            else 'every width learns from the labels'
+        )
+    return lines
 
 
 def memory_line(temporaries: int | None, state: TrainState) -> str:
@@ -134,6 +155,7 @@ def memory_line(temporaries: int | None, state: TrainState) -> str:
         state: what it is called with.
 
     Example:
+        >>> import numpy as np
         >>> memory_line(2048, {'params': np.zeros(256, np.float32)})
         'memory a device: state 1.0 KiB, step 2.0 KiB of temporaries'
     """
