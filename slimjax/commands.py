@@ -13,6 +13,7 @@ from slimjax.config import check
 from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
+from slimjax.models.grid import width_grid
 from slimjax.train.checkpoint import Checkpoints, check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
@@ -53,9 +54,12 @@ def describe(
     check(config)
     plan = None if topology is None else Plan(config, topology, say)
     shape = (config.image_size, config.image_size, config.image_channels)
-    results = {'model': config.model, **cost_results(build_model(config), shape)}
+    model = build_model(config)
+    results = {'model': config.model, **cost_results(model, shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
+    if config.sandwich:
+        say(width_grid(model, shape, config.width_grid).line())
     if plan is not None:
         results['topology'] = plan.results()
     return results
@@ -138,7 +142,7 @@ def calibrate_workdir(
         checkpoints.wait()
     say(
         f'{output}: {len(run.model.widths)} widths calibrated on '
-        f'{run.calibration.count:,} training images ({config.calibration})'
+        f'{run.calibration.count():,} training images ({config.calibration})'
     )
     return output
 

@@ -169,6 +169,9 @@ FIELDS: dict[str, Field] = {
     'calibration_examples': _positive(
         1024, 'training images for statistics that no step keeps; up to 10,000 help'
     ),
+    'calibration_transform': _one_of(
+        'eval', "how they are cut: as in evaluation, or 'train'", ('eval', 'train')
+    ),
     'init_from': Field('', 'checkpoint to start from, for fine-tuning'),
     # Durations: state each in one unit.
     **_duration('train', 'length of the schedule', 'epochs', 100),

@@ -1,6 +1,7 @@
 """What a run calibrates: averaged weights, and widths that a sandwich only draws."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RunCalibration:
-    """Statistics from the training images of a run, read as in evaluation.
+    """Statistics from the training images of a run, cut as in evaluation by default.
 
     Args:
         run: its config says how many images, and which method.
@@ -38,7 +39,7 @@ class RunCalibration:
             if ends and width not in ends
         )
         if run.config.ema_decay or self._drawn:
-            self.count  # noqa: B018
+            self.count()
         shared = SHARED_STATS in run.model.stats_collections()
         if run.config.ema_decay and shared and run.config.calibration == 'sequential':
             raise ValueError(
@@ -47,19 +48,26 @@ class RunCalibration:
                 'mean of theirs'
             )
 
-    @property
     def count(self) -> int:
-        """Number of images: whole batches, as a blank one would count as an image."""
-        config = self._run.config
-        found, size = len(self._run.source('train')), config.eval_batch_size
-        wanted = config.calibration_examples
+        """Returns the number of images, in whole batches: a blank one would count.
+
+        Raises:
+            ValueError: there are too few for one batch.
+        """
+        config, found = self._run.config, len(self._run.source('train'))
+        name = 'eval_batch_size' if self._as_evaluated else 'batch_size'
+        wanted, size = config.calibration_examples, config[name]
         count = min(wanted, found) // size * size
         if not count:
             raise ValueError(
                 f'config.calibration_examples={wanted}, of {found} training images, '
-                f'fill no batch of eval_batch_size={size}: at least one is needed'
+                f'fill no batch of {name}={size}: at least one is needed'
             )
         return count
+
+    @property
+    def _as_evaluated(self) -> bool:
+        return self._run.config.calibration_transform == 'eval'
 
     def averaged(self, params: Any, stats: Any) -> Any:
         """Returns statistics of averaged weights; what widths share is their mean."""
@@ -87,9 +95,14 @@ class RunCalibration:
         return replicated(stats)
 
     def _batches(self) -> list[Any]:
-        reader = self._run.eval_reader(sample(self._run.source('train'), self.count))
+        if self._as_evaluated:
+            images = sample(self._run.source('train'), self.count())
+            reader, batches = self._run.eval_reader(images), None
+        else:
+            reader = self._run.train_reader(0)
+            batches = self.count() // self._run.config.batch_size
         try:
-            return [batch['image'] for batch in reader]
+            return [batch['image'] for batch in itertools.islice(reader, batches)]
         finally:
             reader.close()
 

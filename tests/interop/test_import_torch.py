@@ -128,6 +128,9 @@ def test_a_network_of_torchvision_is_imported_calibrated_and_evaluated(tmp_path)
     config = grey_config(
         model='mobilenet_v2', widths=(0.35, 1.0), norm_batch=40, batch_size=160
     )
+    with pytest.raises(ValueError, match='share the statistics of tail/norm'):
+        commands.calibrate_workdir(config, workdir, say=SAY)
+    config.model_fields.private_tail_stats = True
     output = commands.calibrate_workdir(config, workdir, say=SAY)
     stats = load_variables(output).stats
     narrow, wide = (stats[f'batch_stats_{width}'] for width in ('0.35', '1.0'))
