@@ -41,7 +41,7 @@ from slimjax.train.parallel import (
     shared_between_devices,
 )
 from slimjax.variables import split_variables
-from slimjax.width import Width, order, widest_first, width_name
+from slimjax.width import Width, order, resolve, widest_first, width_name
 
 Method = Literal['pooled', 'sequential']
 METHODS = ('pooled', 'sequential')
@@ -52,7 +52,7 @@ def calibrate(
     model: nn.Module,
     variables: Mapping[str, Any],
     batches: Batches,
-    widths: Sequence[Width] | None = None,
+    widths: Sequence[Width | str] | None = None,
     *,
     method: Method = 'pooled',
     say: Callable[[str], None] | None = None,
@@ -65,8 +65,8 @@ def calibrate(
         batches: training images as the model takes them, transformed as for evaluation,
             `[batch, height, width, channels]`, or mappings that hold them as `'image'`.
             Their sizes must divide over the local devices. 1,024 to 10,000 images do.
-        widths: those that get statistics, of which the model may not know some; None
-            for all of the model's.
+        widths: those that get statistics, of which the model may not know some; a
+            string names one of its channel tables; None for all of the model's.
         method: `'pooled'` or `'sequential'`, see above.
         say: prints a line for a person: the gap between the two methods.
 
@@ -111,13 +111,14 @@ class Calibrator:
     def __init__(
         self,
         model: nn.Module,
-        widths: Sequence[Width] | None = None,
+        widths: Sequence[Width | str] | None = None,
         *,
         preprocess: Callable[[Array], Array] = lambda images: images,
         average_shared: bool = False,
     ):
         own = widest_first(model.widths)
-        self.widths = own if widths is None else widest_first(widths)
+        asked = [_named(width, own) for width in widths] if widths is not None else own
+        self.widths = widest_first(asked)
         new = [width for width in self.widths if width not in own]
         if new and order(new[0]) > order(own[0]):
             raise ValueError(
@@ -269,6 +270,10 @@ class Calibrator:
             "each its own, by the model's norm='shared_affine' (all norms) or "
             'private_tail_stats=True (the tail of MobileNet v2)'
         )
+
+
+def _named(width: Width | str, own: Sequence[Width]) -> Width:
+    return resolve(width, own) if isinstance(width, str) else width
 
 
 def _checked(batch) -> dict[str, np.ndarray]:

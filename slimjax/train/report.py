@@ -147,12 +147,13 @@ def _widths_lines(run: 'Run') -> list[str]:
     return lines
 
 
-def memory_line(temporaries: int | None, state: TrainState) -> str:
+def memory_line(temporaries: int | None, state: TrainState, summed: Any = ()) -> str:
     """Returns what memory a training step needs on each device.
 
     Args:
         temporaries: bytes of its compiled program, or of the largest of several.
         state: what it is called with.
+        summed: gradients that lie beside it between several programs.
 
     Example:
         >>> import numpy as np
@@ -161,7 +162,12 @@ def memory_line(temporaries: int | None, state: TrainState) -> str:
     """
     needed = 'unknown' if temporaries is None else format_bytes(temporaries)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    return f'memory a device: state {format_bytes(held)}, step {needed} of temporaries'
+    beside = sum(leaf.nbytes for leaf in jax.tree.leaves(summed))
+    between = f'summed gradients {format_bytes(beside)}, ' if beside else ''
+    return (
+        f'memory a device: state {format_bytes(held)}, {between}step {needed} of '
+        'temporaries'
+    )
 
 
 class Bar:

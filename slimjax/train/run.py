@@ -288,7 +288,7 @@ class Run:
         bar = report.Bar(len(widths) + 2, say)
         step.warm_up(state, self._blank_batch(), widths, bar)
         say(f'{step.programs} widths will be trained, {bar.done} programs are compiled')
-        say(report.memory_line(step.temporary_bytes(), state))
+        say(report.memory_line(step.temporary_bytes(), state, state.params))
         return step
 
     def _blank_batch(self):

@@ -216,9 +216,8 @@ class UniversalStep:
             ),
             self._config['accumulate_steps'],
         )
-        unused = abstract_variables(network, self._image_shape)[1]
-
         own = stats_collection(width)
+        _, unused = abstract_variables(network, self._image_shape)
 
         def gradient_of(params, kept, inputs, teacher):
             before = kept.get(own)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import slimjax
+from slimjax.insight.hlo import all_reduces
 from slimjax.models.grid import WidthGrid
+from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.loop import NonFiniteLossError, train
 from slimjax.train.metrics import read_metrics
 from slimjax.train.optimizer import make_optimizer
@@ -114,10 +116,11 @@ def test_narrow_widths_learn_from_the_widest_alone():
         assert one[name] == other[name]
 
 
-def test_the_sum_of_gradients_is_donated_and_programs_are_compiled_once():
+def test_programs_donate_the_sum_exchange_once_and_are_compiled_once():
     fields = plain()
     optimizer = make_optimizer(fields, learning_rate(fields, Clock(80, 8)))
-    model, rule = model_of((0.25, 1.0)), Sandwich(GRID, 3, seed=0)
+    model = model_of((0.25, 1.0), norm_batch='device')
+    rule = Sandwich(GRID, 3, seed=0)
     step = UniversalStep(model, optimizer, fields, rule, SHAPE)
     state = replicated(start(model, optimizer, universal_metric_names(rule)))
     batch = split_over_devices(batches(1)[0])
@@ -132,8 +135,13 @@ def test_the_sum_of_gradients_is_donated_and_programs_are_compiled_once():
     ]
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     for width in (0.6, 0.25):
-        memory = step._programs[width].memory_analysis()
-        assert memory.alias_size_in_bytes >= parameters
+        program = step._programs[width]
+        assert program.memory_analysis().alias_size_in_bytes >= parameters
+        assert not all_reduces(program.as_text())
+    # The step's one exchange: gradients, statistics of the ends, and scores.
+    (exchanged,) = all_reduces(step._update.as_text())
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state.stats))
+    assert parameters < exchanged <= parameters + kept + 4 * 2 * 3
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if 'backend_compile' in name else 0
@@ -159,18 +167,15 @@ def universal_config(**changes):
     return config
 
 
-def contents(workdir):
-    checkpoints = sorted((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
-    loaded = slimjax_checkpoint(checkpoints[-1].parent, int(checkpoints[-1].name))
-    leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(loaded)]
-    return leaves, read_metrics(workdir / 'metrics.jsonl')[-1]
-
-
-def slimjax_checkpoint(directory, step):
-    from slimjax.train.checkpoint import Checkpoints
-
-    with Checkpoints(directory) as checkpoints:
+def newest(workdir):
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+        step = checkpoints.newest
         return checkpoints._load(step, 'params', 'stats', 'training')
+
+
+def contents(workdir):
+    leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(newest(workdir))]
+    return leaves, read_metrics(workdir / 'metrics.jsonl')[-1]
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
@@ -190,7 +195,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     train(universal_config(), parts, say=said.append)
     assert contents(parts) == contents(whole)
     # Drawn widths have statistics of their own all the same.
-    stats = slimjax_checkpoint(whole / 'checkpoints', 6)['stats']
+    stats = newest(whole)['stats']
     assert np.abs(stats['batch_stats_0.75']['stem']['norm']['mean']).max() > 0
 
 
