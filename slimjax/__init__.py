@@ -4,7 +4,9 @@ Importing this touches no flags and no device, and never imports TensorFlow.
 """
 
 from slimjax import interop
+from slimjax.calibrate import calibrate
 from slimjax.deploy.extract import extract
+from slimjax.gap import statistics_gap
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
@@ -25,6 +27,7 @@ __all__ = [
     'WidthResult',
     '__version__',
     'apply_train',
+    'calibrate',
     'correct_in_top',
     'create_model',
     'cross_entropy',
@@ -32,6 +35,7 @@ __all__ = [
     'interop',
     'make_divisible',
     'split_variables',
+    'statistics_gap',
     'stats_collection',
     'stats_collections',
     'sum_over_widths',

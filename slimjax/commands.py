@@ -13,6 +13,7 @@ from slimjax.config import check
 from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
+from slimjax.models.grid import width_grid
 from slimjax.train.checkpoint import Checkpoints, check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
@@ -20,6 +21,7 @@ from slimjax.train.plan import Plan
 from slimjax.train.report import silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
+from slimjax.width import width_name
 
 Say = Callable[[str], None]
 
@@ -52,9 +54,12 @@ def describe(
     check(config)
     plan = None if topology is None else Plan(config, topology, say)
     shape = (config.image_size, config.image_size, config.image_channels)
-    results = {'model': config.model, **cost_results(build_model(config), shape)}
+    model = build_model(config)
+    results = {'model': config.model, **cost_results(model, shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
+    if config.sandwich:
+        say(width_grid(model, shape, config.width_grid).line())
     if plan is not None:
         results['topology'] = plan.results()
     return results
@@ -82,6 +87,8 @@ def evaluate_workdir(
         ValueError: the checkpoint is of another network.
     """
     run, params, stats, meta = _trained(config, workdir)
+    where = f'the checkpoint in {workdir}'
+    check_shapes(abstract_variables(run.model, run.image_shape)[1], stats, where)
     results = describe(config, say=silent)
     results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': meta['step']}
@@ -94,16 +101,20 @@ def calibrate_workdir(
 ) -> pathlib.Path:
     """Computes the BatchNorm statistics of every width anew, on training images.
 
-    A network that was imported has them for width 1.0 only.
+    The widths need not be those that were trained, if scale and bias are shared: a
+    US-Net is calibrated at any of its widths. A network that was imported has
+    statistics of width 1.0 only.
 
     Args:
-        config: a complete config, of the network that the workdir holds;
-            `calibration_examples` images are read, as in evaluation.
+        config: a complete config, of the network that the workdir holds, with the
+            `widths` wanted; `calibration_examples` images are read, as in evaluation,
+            and `calibration` is the method.
         workdir: its best checkpoint is read, and not changed.
         say: prints a line for a person.
 
     Returns:
-        The new workdir, `WORKDIR/calibrated`, to be evaluated or fine-tuned.
+        The new workdir, `WORKDIR/calibrated`, to be evaluated or fine-tuned with the
+        same widths.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -112,15 +123,27 @@ def calibrate_workdir(
     output = pathlib.Path(workdir, 'calibrated')
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or take another --workdir')
-    run, params, stats, meta = _trained(config, workdir)
-    stats = run.calibrated(params, stats)
+    if jax.process_index():
+        say = silent  # One process of many speaks.
+    run, params, _, meta = _trained(config, workdir)
+    stats = run.calibration.anew(params, say)
     with Checkpoints(output / 'checkpoints') as checkpoints:
         # What is read by name must not look for the averages of the run.
         checkpoints.save_weights(
-            params, stats, {**meta, 'averaged': False, 'weights_from': str(workdir)}
+            params,
+            stats,
+            {
+                **meta,
+                'widths': [width_name(width) for width in run.model.widths],
+                'averaged': False,
+                'weights_from': str(workdir),
+            },
         )
         checkpoints.wait()
-    say(f'{output}: {len(run.model.widths)} widths calibrated on training images')
+    say(
+        f'{output}: {len(run.model.widths)} widths calibrated on '
+        f'{run.calibration.count():,} training images ({config.calibration})'
+    )
     return output
 
 
@@ -128,10 +151,8 @@ def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
     """The run, and the parameters, statistics and meta of its best checkpoint."""
     checkpoint = load_variables(workdir)
     run = Run(config)
-    params, stats = abstract_variables(run.model, run.image_shape)
-    where = f'the checkpoint in {workdir}'
-    check_shapes(params, checkpoint.params, where)
-    check_shapes(stats, checkpoint.stats, where)
+    params, _ = abstract_variables(run.model, run.image_shape)
+    check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
     return run, params, stats, checkpoint.meta
 

@@ -12,12 +12,18 @@ from typing import Any
 
 import ml_collections
 
-from slimjax.models import MODELS, create_model, model_fields
+from slimjax.calibrate import METHODS
+from slimjax.config_check import check_together
+from slimjax.models import (
+    MODELS,
+    SlimmableClassifier,
+    create_model,
+    model_fields,
+)
 from slimjax.norm import NORM_MODES
 from slimjax.train.losses import SMOOTHING_FORMS
 from slimjax.train.optimizer import OPTIMIZERS
 from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
-from slimjax.width import Width, width_name
 
 DTYPES = ('float32', 'bfloat16', 'float64')
 LIGHTING = ('none', 'published', 'intended')
@@ -89,6 +95,16 @@ FIELDS: dict[str, Field] = {
             isinstance(w, str) or (type(w) in (int, float) and w > 0) for w in v
         ),
     ),
+    'sandwich': Field(
+        0,
+        'widths a step trains: widest, narrowest, the rest drawn; 0 for all of widths',
+        '0, or 2 or more',
+        lambda v: v == 0 or v >= 2,
+    ),
+    'width_grid': _not_negative(
+        0.03125, 'multiples of this are drawn between the ends of widths; 0 for any'
+    ),
+    'max_programs': _positive(256, 'distinct networks that a sandwich may compile'),
     'norm': _one_of(
         'own',
         "what the BatchNorms of the widths share; 'own' is the model's choice",
@@ -147,7 +163,15 @@ FIELDS: dict[str, Field] = {
     'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
     'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
     'ema_decay': _fraction(0.0, 'of the moving averages of weights; 0 for none'),
-    'calibration_examples': _positive(1024, 'for the statistics of averaged weights'),
+    'calibration': _one_of(
+        'pooled', 'how statistics are computed, see slimjax.calibrate', METHODS
+    ),
+    'calibration_examples': _positive(
+        1024, 'training images for statistics that no step keeps; up to 10,000 help'
+    ),
+    'calibration_transform': _one_of(
+        'eval', "how they are cut: as in evaluation, or 'train'", ('eval', 'train')
+    ),
     'init_from': Field('', 'checkpoint to start from, for fine-tuning'),
     # Durations: state each in one unit.
     **_duration('train', 'length of the schedule', 'epochs', 100),
@@ -244,6 +268,10 @@ def _check_model_field(model: str, name: str) -> None:
         )
 
 
+# What published configs call it; there, `soft_target` is read by nothing.
+_ELSEWHERE = {'soft_target': 'distill', 'inplace_distill': 'distill'}
+
+
 def unknown_field(name: str) -> str:
     """Returns the message about a field that does not exist.
 
@@ -252,6 +280,8 @@ def unknown_field(name: str) -> str:
         "config.learning_rat: there is no such field; did you mean 'learning_rate'?"
     """
     near = difflib.get_close_matches(name, FIELDS, n=1)
+    if name in _ELSEWHERE:
+        near = [_ELSEWHERE[name]]
     hint = f'; did you mean {near[0]!r}?' if near else ''
     return f'config.{name}: there is no such field{hint}'
 
@@ -273,7 +303,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         given_unit(config, 'milestone', empty=())
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
-    _check_together(config)
+    model = _model(config)
+    for name in config.model_fields:
+        _check_model_field(config.model, name)
+    check_together(config, model)
 
 
 def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,9 +326,9 @@ def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _widths(config: Mapping[str, Any]) -> tuple[Width, ...]:
+def _model(config: Mapping[str, Any]) -> SlimmableClassifier:
     try:
-        return create_model(config['model'], **model_options(config)).widths
+        return create_model(config['model'], **model_options(config))
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
 
@@ -318,58 +351,3 @@ def _check_field(name: str, value: Any, field: Field) -> None:
         )
     if not field.is_allowed(value):
         raise ValueError(f'config.{name}={value!r}: allowed is {field.allowed}')
-
-
-def _check_together(config: ml_collections.ConfigDict) -> None:
-    widths = [width_name(width) for width in _widths(config)]
-    for name in config.model_fields:
-        _check_model_field(config.model, name)
-    for name in ('mean', 'std'):
-        if len(config[name]) != config.image_channels:
-            raise ValueError(
-                f'config.{name}={config[name]} has {len(config[name])} numbers; '
-                f'image_channels={config.image_channels} needs as many'
-            )
-    if config.loss_weights and len(config.loss_weights) != len(widths):
-        raise ValueError(
-            f'config.loss_weights={config.loss_weights}: as many numbers are needed '
-            f'as widths={tuple(widths)}'
-        )
-    if config.crop_scale and len(config.crop_scale) != 2:
-        raise ValueError(
-            f'config.crop_scale={config.crop_scale}: two numbers or () is needed'
-        )
-    if config.crop_scale and not config.crop_scale[0] <= config.crop_scale[1] <= 1:
-        raise ValueError(
-            f'config.crop_scale={config.crop_scale}: two rising numbers up to 1'
-        )
-    if config.crop_scale and config.pad:
-        raise ValueError(
-            f'config.pad={config.pad}: pad and crop_scale={config.crop_scale} exclude '
-            'each other; set crop_scale=() or pad=0'
-        )
-    if config.schedule == 'multistep' and not any(
-        config[f'milestone_{unit}'] for unit in UNITS
-    ):
-        raise ValueError(
-            "config.schedule='multistep' needs milestone_epochs, milestone_steps or "
-            'milestone_examples'
-        )
-    if config.image_channels == 1 and (config.jitter or config.lighting != 'none'):
-        raise ValueError(
-            f'config.jitter={config.jitter}, lighting={config.lighting!r}: grey images '
-            "have no colour; set jitter=0 and lighting='none'"
-        )
-    if config.batch_size % config.accumulate_steps:
-        raise ValueError(
-            f'config.accumulate_steps={config.accumulate_steps} does not divide '
-            f'batch_size={config.batch_size}'
-        )
-    names = ('top1', 'top5', 'loss')
-    metric, _, width = config.best_metric.partition('/')
-    if metric not in names or (width and width not in widths):
-        raise ValueError(
-            f'config.best_metric={config.best_metric!r}: allowed are '
-            f"{', '.join(names)} (mean over widths), or one width's, such as top1/"
-            f'{widths[0]}'
-        )

@@ -22,6 +22,7 @@ class Recipe(NamedTuple):
 
 _MOBILENET = Recipe('exponential', 480, 160, 0.045, 'mobile')
 _RESNET = Recipe('multistep', 100, 256, 0.1, 'basic')
+_UNIVERSAL = Recipe('linear', 250, 1024, 0.5, 'mobile')
 _AUTOSLIM = Recipe('linear', 300, 2048, 0.5, 'mobile', smoothing=0.1)
 
 RECIPES = {
@@ -33,6 +34,10 @@ RECIPES = {
     's_resnet50': _RESNET,
     's_resnet101': _RESNET,
     's_resnet152': _RESNET,
+    'us_mobilenet_v1': _UNIVERSAL,
+    'us_mobilenet_v2': _UNIVERSAL,
+    'us_shufflenet': _UNIVERSAL,
+    'us_resnet50': _RESNET,
     'autoslim_mobilenet_v1': _AUTOSLIM,
     'autoslim_mobilenet_v2': _AUTOSLIM,
     'autoslim_mnasnet': _AUTOSLIM,

@@ -19,6 +19,10 @@ RECIPES = [
     ('imagenet', 's_resnet50', 100, 256, 64, 0.1, 278_085_632),
     ('imagenet', 's_resnet101', 100, 256, 64, 0.1, None),
     ('imagenet', 's_resnet152', 100, 256, 64, 0.1, None),
+    ('imagenet', 'us_mobilenet_v1', 250, 1024, 128, 0.5, 41_030_272),
+    ('imagenet', 'us_mobilenet_v2', 250, 1024, 128, 0.5, 59_285_808),
+    ('imagenet', 'us_shufflenet', 250, 1024, 128, 0.5, 37_549_896),
+    ('imagenet', 'us_resnet50', 100, 256, 64, 0.1, 278_085_632),
     ('imagenet', 'autoslim_mobilenet_v1', 300, 2048, 256, 0.5, 149_825_128),
     ('imagenet', 'autoslim_mobilenet_v2', 300, 2048, 256, 0.5, 206_767_048),
     ('imagenet', 'autoslim_mnasnet', 300, 2048, 256, 0.5, 217_220_648),
@@ -28,6 +32,7 @@ RECIPES = [
     ('cifar10', 'mobilenet_v1', 200, 128, 'device', 0.1, None),
     ('cifar10', 'mobilenet_v2', 200, 128, 'device', 0.1, None),
     ('digits', '', 22, 64, 'device', 0.05, None),
+    ('digits', 'us', 22, 64, 'device', 0.05, None),
     ('folder', '', 90, 64, 'device', 0.025, None),
     ('synthetic', 'resnet50', 0, 64, 'device', 0.1, 278_085_632),
     ('synthetic', 'mobilenet_v1', 0, 64, 'device', 0.1, 41_030_272),
@@ -56,6 +61,7 @@ _SLOW = {
     *('s_mobilenet_v1_8', 's_shufflenet', 's_shufflenet_paper', 's_resnet50'),
     *('autoslim_mobilenet_v1', 'autoslim_mobilenet_v2', 'autoslim_mnasnet'),
     *('s_resnet101', 's_resnet152'),
+    *('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet', 'us_resnet50'),
 }
 
 
@@ -112,6 +118,21 @@ def test_an_unknown_recipe_lists_the_recipes():
         ({'best_metric': 'f1'}, 'allowed are top1, top5, loss'),
         ({'best_metric': 'top1/0.3'}, 'allowed are top1, top5, loss'),
         ({'model_fields': {'depth': 3}}, 'config.model_fields.depth'),
+        ({'sandwich': 1}, 'config.sandwich=1: allowed is 0, or 2 or more'),
+        ({'sandwich': 3, 'widths': (1.0,)}, r"widths=\('1.0',\) state no range"),
+        ({'sandwich': 3, 'model': 'autoslim_resnet'}, 'state no range to draw from'),
+        ({'sandwich': 3}, "config.norm='private': .*allowed is 'shared_affine'"),
+        (
+            {
+                'sandwich': 3,
+                'norm': 'shared_affine',
+                'widths': (0.5, 1.0),
+                'loss_weights': (1.0, 2.0),
+            },
+            r'config.loss_weights=\(1.0, 2.0\): with sandwich=3',
+        ),
+        ({'distill': True, 'widths': (1.0,)}, r'only width 1\.0; set distill=False'),
+        ({'calibration': 'exact'}, 'config.calibration=.*pooled, sequential'),
     ],
 )
 def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, message):
@@ -123,6 +144,12 @@ def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, me
 def test_an_unknown_field_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
         complete({'weight_deacy': 0.1})
+
+
+@pytest.mark.parametrize('name', ['soft_target', 'inplace_distill'])
+def test_the_published_names_of_distillation_are_told_ours(name):
+    with pytest.raises(ValueError, match=f"config.{name}: .*did you mean 'distill'"):
+        complete({name: True})
 
 
 def test_a_list_is_refused():

@@ -12,7 +12,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from slimjax.models.common import ConvNorm, Maps, SlimmableClassifier
-from slimjax.norm import SHARED_STATS
+from slimjax.norm import SHARED_STATS, NormMode
 from slimjax.width import ChannelTable, Width, divisible_by_8, widest
 
 _TAIL = 1280
@@ -67,6 +67,8 @@ class InvertedResidualNetwork(SlimmableClassifier):
         shared_tail_norm: the tail's BatchNorm is one for all widths, statistics
             included, as published for MobileNet v2 (they stand in `batch_stats`);
             False gives each width its own. A slimmed tail has its own in any case.
+        private_tail_stats: of a shared tail norm, share scale and bias only: its
+            statistics are each width's own, as calibration needs them to be.
         zero_init_residual: start the last scale of each residual branch at 0.
     """
 
@@ -75,17 +77,21 @@ class InvertedResidualNetwork(SlimmableClassifier):
     widths: Sequence[Width] = (0.35, 0.5, 0.75, 1.0)
     slim_tail: bool = False
     shared_tail_norm: bool = True
+    private_tail_stats: bool = False
     zero_init_residual: bool = False
 
     def stats_collections(self, width: Width | str | None = None) -> tuple[str, ...]:
         own = super().stats_collections(width)
-        if self._one_tail_norm and SHARED_STATS not in own:
+        if self._tail_norm == 'shared' and SHARED_STATS not in own:
             return (*own, SHARED_STATS)
         return own
 
     @property
-    def _one_tail_norm(self) -> bool:
-        return self.shared_tail_norm and not self.slim_tail
+    def _tail_norm(self) -> NormMode | None:
+        """What the widths share of the tail's norm; None for what all norms do."""
+        if not self.shared_tail_norm or self.slim_tail or self.norm == 'shared':
+            return None
+        return 'shared_affine' if self.private_tail_stats else 'shared'
 
     @nn.compact
     def __call__(
@@ -127,7 +133,7 @@ class InvertedResidualNetwork(SlimmableClassifier):
             1,
             slim_output=self.slim_tail or not tables,
             rounding=None if self.slim_tail else _never_under_one,
-            norm_mode='shared' if self._one_tail_norm else None,
+            norm_mode=self._tail_norm,
             name='tail',
         )
         return self.head(tail(maps, **run), width)

@@ -40,17 +40,29 @@ class Remainder:
     beside: int
 
     def __call__(self, channels: int, multiplier: float) -> int:
-        whole = truncate(channels + self.beside, multiplier)
-        return whole - truncate(self.beside, multiplier)
+        whole = each_group(channels + self.beside, multiplier)
+        return whole - each_group(self.beside, multiplier)
+
+
+def each_group(channels: int, multiplier: float) -> int:
+    """Truncates the channels of each group, so that any width has whole groups.
+
+    Where `int(channels * multiplier)` falls into whole groups, it is that.
+
+    Example:
+        >>> each_group(240, 0.5), each_group(240, 0.53), int(240 * 0.53)
+        (120, 126, 127)
+    """
+    return _GROUPS * truncate(channels // _GROUPS, multiplier)
 
 
 class ShuffleNet(SlimmableClassifier):
     """S-ShuffleNet: grouped 1x1 convolutions with a channel shuffle between.
 
-    Channels are `int(c * width)`. As published, the residual stands before the pooled
-    shortcut and no ReLU follows the depthwise convolution. `features=True` returns the
-    maps of `stage1` to `stage3`, whose sides are about 1/8, 1/16 and 1/32 of the
-    image's.
+    Each group has `int(c / 3 * width)` channels. As published, the residual stands
+    before the pooled shortcut and no ReLU follows the depthwise convolution.
+    `features=True` returns the maps of `stage1` to `stage3`, whose sides are about 1/8,
+    1/16 and 1/32 of the image's.
 
     Attributes:
         pad_max_pool: pad the stem's max-pool, which the published code does not, so
@@ -133,7 +145,11 @@ class ShuffleBlock(nn.Module):
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
         run = {'width': width, 'train': train}
         hidden = self.conv_norm(
-            self.channels // _COMPRESSION, 1, groups=_GROUPS, name='squeeze'
+            self.channels // _COMPRESSION,
+            1,
+            groups=_GROUPS,
+            rounding=each_group,
+            name='squeeze',
         )(maps, **run)
         hidden = Maps(_shuffle(hidden.values), hidden.counts)
         depthwise = self.conv_norm(None, 3, activation=None, name='depthwise')
@@ -142,6 +158,7 @@ class ShuffleBlock(nn.Module):
             self.channels,
             1,
             groups=_GROUPS,
+            rounding=each_group,
             activation=None,
             zero_init=self.zero_init,
             name='expand',
@@ -164,7 +181,9 @@ class DownBlock(nn.Module):
         run = {'width': width, 'train': train}
         squeezed = self.channels // _COMPRESSION
         if self.grouped_squeeze:
-            squeeze = self.conv_norm(squeezed, 1, groups=_GROUPS, name='squeeze')
+            squeeze = self.conv_norm(
+                squeezed, 1, groups=_GROUPS, rounding=each_group, name='squeeze'
+            )
             hidden = squeeze(maps, **run)
         else:
             # So few channels come from the stem that each group sees all of them.

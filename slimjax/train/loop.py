@@ -12,10 +12,15 @@ import numpy as np
 from slimjax.evaluate import Results
 from slimjax.train import report
 from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
+from slimjax.train.resume import check_resumable
 from slimjax.train.run import Run
 from slimjax.train.state import Average, TrainState, zero_sums
+from slimjax.train.teaching import teaching_lines
+from slimjax.width import widest as widest_of
+from slimjax.width import width_name
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -70,11 +75,11 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
     state = run.new_state()
     step = checkpoints.newest
     if step is not None:
-        run.check_resumable(checkpoints.meta(step))
+        check_resumable(run, checkpoints.meta(step))
         state = checkpoints.restore(step, state)
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
-        state = run.fine_tuned(state, say)
+        state = fine_tuned(state, run.config, say)
     return replicated(state), step or 0
 
 
@@ -99,7 +104,7 @@ def _advance(
     """Runs the steps from `start`; returns whether it came to the end."""
     if start >= run.total_steps:
         return True
-    compiled_step = run.compiled_train_step(state, say)
+    train_step = run.train_step(state, start, say)
     progress = report.Progress(
         run.total_steps, run.config.batch_size, run.clock.steps_per_epoch
     )
@@ -114,7 +119,7 @@ def _advance(
             progress.waited(time.monotonic() - before)
             if jax.process_count() > 1:
                 batch['stop'] = np.full(jax.local_device_count(), should_stop())
-            state, metrics = compiled_step(state, batch)
+            state, metrics = train_step(step - 1, state, batch)
             stop = pending.push(step, metrics)
             if jax.process_count() == 1:
                 stop = should_stop()
@@ -201,15 +206,21 @@ class _Pending:
             for writer in self._writers:
                 writer.write_scalars(step, scalars)
             self._say(self._progress.line(step, scalars))
+            if self._run.config.distill:
+                widest = width_name(widest_of(self._run.model.widths))
+                classes = self._run.config.num_classes
+                for line in teaching_lines(scalars, widest, classes):
+                    self._say(line)
         return stop
 
 
 def _validate(run: Run, state: TrainState, step: int, writers, say):
-    """Evaluates a state; returns it, averages calibrated, and its score."""
+    """Evaluates a state; returns it, calibrated where needed, and its score."""
+    state = run.calibration.completed(state)
     results = {'eval': run.evaluate(state.params, state.stats, 'validation')}
     scored = results['eval']
     if state.average is not None:
-        stats = run.calibrated(state.average.params, state.average.stats)
+        stats = run.calibration.averaged(state.average.params, state.average.stats)
         state = state.replace(average=Average(state.average.params, stats))
         scored = run.evaluate(state.average.params, stats, 'validation')
         results['ema'] = scored

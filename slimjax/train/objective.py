@@ -1,7 +1,6 @@
 """How the widths of a slimmable network combine into one gradient."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -26,6 +25,38 @@ class WidthResult(NamedTuple):
 
 
 LossFn = Callable[..., tuple[Array, Aux]]
+
+
+def width_gradient(
+    loss_fn: LossFn, width: Width, factor: float = 1.0
+) -> Callable[..., tuple[Any, Any, WidthResult]]:
+    """Returns the gradient of one width, of which `sum_over_widths` makes the sum.
+
+    Args:
+        loss_fn: as in `sum_over_widths`.
+        width: what it is called with.
+        factor: of the gradient; the loss is reported without it.
+
+    Returns:
+        `f(params, stats, batch, teacher) -> (gradients, stats, WidthResult)`.
+
+    Example:
+        >>> def loss_fn(params, stats, batch, *, width, teacher=None):
+        ...     return width * params.sum(), Aux(stats, batch)
+        >>> gradients, _, _ = width_gradient(loss_fn, 0.5)(jnp.ones(2), {}, None, None)
+        >>> gradients.tolist()
+        [0.5, 0.5]
+    """
+
+    def gradients_of(params, stats, batch, teacher):
+        def weighted(params):
+            loss, aux = loss_fn(params, stats, batch, width=width, teacher=teacher)
+            return loss * factor, (aux.stats, WidthResult(loss, aux.logits))
+
+        gradients, (new_stats, result) = jax.grad(weighted, has_aux=True)(params)
+        return gradients, new_stats, result
+
+    return gradients_of
 
 
 def sum_over_widths(
@@ -82,21 +113,16 @@ def sum_over_widths(
         raise ValueError(f"reduce={reduce!r}; allowed are 'sum' and 'mean'")
     share = 1.0 if reduce == 'sum' else 1.0 / len(ordered)
 
-    def gradients_of(width, params, stats, batch, teacher):
-        factor = share * factors.get(width, 1.0)
-
-        def weighted(params):
-            loss, aux = loss_fn(params, stats, batch, width=width, teacher=teacher)
-            return loss * factor, (aux.stats, WidthResult(loss, aux.logits))
-
-        gradients, (stats, result) = jax.grad(weighted, has_aux=True)(params)
-        return gradients, stats, result
+    gradients_of = {
+        width: width_gradient(loss_fn, width, share * factors.get(width, 1.0))
+        for width in ordered
+    }
 
     def combined(params, stats, batch):
         always = _always(params)
         total, teacher, results = None, None, {}
         for width in ordered:
-            run = partial(gradients_of, width)
+            run = gradients_of[width]
             if total is None:
                 total, stats, results[width] = run(params, stats, batch, teacher)
                 if distill:

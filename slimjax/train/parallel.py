@@ -16,15 +16,24 @@ def _local_mesh() -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
-def pmapped(function: Callable, *, donate: bool = False) -> Callable:
+def pmapped(
+    function: Callable,
+    *,
+    donate: bool | tuple[int, ...] = False,
+    in_axes: tuple[int | None, ...] = (None, 0),
+    out_axes: int | None = None,
+) -> Callable:
     """Maps `function(state, batch)` over all devices of all processes.
 
-    The state has no device axis and is the same everywhere, and so is all that is
-    returned: `function` must average it over `AXIS`, which nothing checks.
+    What has no device axis, such as the state, is the same everywhere. Where that is so
+    of what is returned, `function` must average it over `AXIS`, which nothing checks.
 
     Args:
         function: takes a state and a device's part of the batch.
-        donate: whether the state's buffers are given up to the result.
+        donate: whether the state's buffers are given up to the result; or the
+            positions of the arguments of which that holds.
+        in_axes: 0 for arguments with a device axis in front, None for the others.
+        out_axes: 0 if all that is returned gets a device axis, None if nothing does.
 
     Example:
         >>> import jax.numpy as jnp
@@ -36,9 +45,9 @@ def pmapped(function: Callable, *, donate: bool = False) -> Callable:
     return jax.pmap(
         function,
         axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=(0,) if donate else (),
+        in_axes=in_axes,
+        out_axes=out_axes,
+        donate_argnums=(0,) if donate is True else donate or (),
     )
 
 
@@ -82,6 +91,21 @@ def replicated(tree: Any) -> Any:
     # A copy: on the CPU, device_put may alias a numpy array, whose memory the
     # donated state must not share.
     return jax.device_put(tree, sharding, may_alias=False)
+
+
+def abstract_over_devices(tree: Any) -> Any:
+    """Returns the shapes of a tree whose leaves have a device axis, and where it lies.
+
+    Example:
+        >>> shape = (jax.local_device_count(), 2)
+        >>> abstract_over_devices({'x': np.ones(shape)})['x'].shape == shape
+        True
+    """
+    sharding = jax.NamedSharding(_local_mesh(), jax.P(AXIS))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+    )
 
 
 def split_over_devices(batch: Mapping[str, np.ndarray]) -> dict[str, Array]:

@@ -54,6 +54,11 @@ class Plan:
     def __init__(
         self, config: Mapping[str, Any], topology: str, say: Callable[[str], None]
     ):
+        if config['sandwich']:
+            raise ValueError(
+                f'config.sandwich={config["sandwich"]}: a plan is made for a step that '
+                'is one program; set sandwich=0, and widths to those of one step'
+            )
         self.config, self.topology, self.say = config, topology, say
         self.devices = topology_devices(topology)
         self.batch = _shared(config, topology, len(self.devices))

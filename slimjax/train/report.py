@@ -5,18 +5,20 @@ import json
 import pathlib
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
 from slimjax.config import FIELDS
 from slimjax.insight.cost import cost_results
-from slimjax.insight.memory import format_bytes, temporary_bytes
+from slimjax.insight.memory import format_bytes
 from slimjax.insight.table import results_table
 from slimjax.train.state import TrainState
 from slimjax.version import __version__
+from slimjax.width import widest_first, width_name
 
 if TYPE_CHECKING:
     from slimjax.train.run import Run
@@ -122,15 +124,87 @@ def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
         f'epoch; {run.total_steps} steps in all',
         results_table(costs),
         f'stored: {costs["stored_params"]:,} parameters serve all widths',
+        *_widths_lines(run),
     ]
 
 
-def memory_line(compiled: jax.stages.Compiled, state: TrainState) -> str:
-    """Returns what memory a compiled training step needs on each device."""
-    temporaries = temporary_bytes(compiled)
+def _widths_lines(run: 'Run') -> list[str]:
+    """What a step trains of the widths, and what they learn from."""
+    names = [width_name(width) for width in widest_first(run.model.widths)]
+    lines = []
+    if run.sandwich is not None:
+        drawn = run.sandwich.count - 2
+        lines = [
+            run.sandwich.grid.line(),
+            f'a step trains {names[0]}, {names[-1]} and {drawn} drawn between them',
+        ]
+    if len(names) > 1:
+        lines.append(
+            f'width {names[0]} teaches the others, which see no label'
+            if run.config.distill
+            else 'every width learns from the labels'
+        )
+    return lines
+
+
+def memory_line(temporaries: int | None, state: TrainState, summed: Any = ()) -> str:
+    """Returns what memory a training step needs on each device.
+
+    Args:
+        temporaries: bytes of its compiled program, or of the largest of several.
+        state: what it is called with.
+        summed: gradients that lie beside it between several programs.
+
+    Example:
+        >>> import numpy as np
+        >>> memory_line(2048, {'params': np.zeros(256, np.float32)})
+        'memory a device: state 1.0 KiB, step 2.0 KiB of temporaries'
+    """
     needed = 'unknown' if temporaries is None else format_bytes(temporaries)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    return f'memory a device: state {format_bytes(held)}, step {needed} of temporaries'
+    beside = sum(leaf.nbytes for leaf in jax.tree.leaves(summed))
+    between = f'summed gradients {format_bytes(beside)}, ' if beside else ''
+    return (
+        f'memory a device: state {format_bytes(held)}, {between}step {needed} of '
+        'temporaries'
+    )
+
+
+class Bar:
+    """A bar for what takes minutes before a run begins.
+
+    On a terminal it is drawn over itself; elsewhere each eighth is a line.
+
+    Args:
+        total: number of things to do.
+        say: prints a line for a person.
+        stream: what may be a terminal.
+
+    Example:
+        >>> bar = Bar(2, print)
+        >>> bar(1, 2, 'width 1.0')
+        compiling [########        ] 1/2, width 1.0
+    """
+
+    def __init__(
+        self, total: int, say: Callable[[str], None], stream: TextIO = sys.stdout
+    ):
+        self._total, self._say, self._stream = total, say, stream
+        self._terminal = say is print and stream.isatty()
+        self.done = 0
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        """Shows that `done` of `total` things are done, the last one called `name`."""
+        shown = 8 * self.done // total
+        self.done = done
+        filled = 16 * done // total
+        line = f'compiling [{"#" * filled:16}] {done}/{total}, {name}'
+        if self._terminal:
+            end = '\n' if done == total else ''
+            self._stream.write(f'\r{line:78}{end}')
+            self._stream.flush()
+        elif 8 * done // total > shown:
+            self._say(line)
 
 
 class Progress:

@@ -8,26 +8,30 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax import Array
 
-from slimjax.calibrate import calibrate, make_calibration_step
-from slimjax.config import FREE_FIELDS, check, model_options
+from slimjax.config import check, model_options
 from slimjax.data import pipeline
-from slimjax.data.sources import load_source, sample
+from slimjax.data.sources import load_source
 from slimjax.evaluate import Results, evaluate, make_eval_step
+from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier, create_model
+from slimjax.models.grid import width_grid
+from slimjax.norm import SHARED_STATS
 from slimjax.train import report
-from slimjax.train.checkpoint import load_variables
+from slimjax.train.calibration import RunCalibration
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import (
     AXIS,
     pmapped,
-    replicated,
     shared_between_devices,
     split_over_devices,
 )
+from slimjax.train.sandwich import Sandwich
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
-from slimjax.train.step import make_train_step, metric_names
+from slimjax.train.step import Batch, make_train_step, metric_names
+from slimjax.train.universal import UniversalStep, universal_metric_names
 from slimjax.width import width_name
 
 
@@ -84,6 +88,8 @@ class Run:
     Attributes:
         config: the checked config.
         model: the network, under the mapped axis.
+        sandwich: which widths a step trains; None for all of the model's.
+        calibration: computes statistics from the training images.
         optimizer: as configured.
         schedule: learning rate of each step.
         clock: converts durations to steps.
@@ -107,11 +113,15 @@ class Run:
         self.clock = Clock(len(train), config.batch_size)
         self.schedule = learning_rate(config, self.clock)
         self.optimizer = make_optimizer(config, self.schedule)
-        self.metric_names = metric_names(self.model.widths)
+        self.sandwich = self._sandwich()
+        self.metric_names = (
+            metric_names(self.model.widths)
+            if self.sandwich is None
+            else universal_metric_names(self.sandwich)
+        )
         scheduled = self.clock.steps(config, 'train')
         self.total_steps = min(scheduled, config.num_train_steps or scheduled)
-        if config.ema_decay:
-            self._calibration_count()
+        self.calibration = RunCalibration(self)
         never = self.total_steps + 1
         self.log_steps = self.clock.steps(config, 'log') or never
         self.eval_steps = self.clock.steps(config, 'eval') or never
@@ -138,6 +148,30 @@ class Run:
                 f'{part} examples at a time; choose a divisor of {part}, or a multiple '
                 f'of it that divides {whole}'
             )
+
+    def _sandwich(self) -> Sandwich | None:
+        config = self.config
+        if not config.sandwich:
+            return None
+        if SHARED_STATS in self.model.stats_collections():
+            raise ValueError(
+                f'config.model_fields: with sandwich={config.sandwich}, the statistics '
+                f"of {config.model}'s tail cannot be right for all widths; set "
+                'model_fields.private_tail_stats=True'
+            )
+        try:
+            grid = width_grid(
+                self.model.clone(axis_name=None), self.image_shape, config.width_grid
+            )
+            if len(grid.widths) > config.max_programs:
+                raise ValueError(
+                    f'max_programs={config.max_programs}: {len(grid.widths)} distinct '
+                    f'networks are more; allow them, or take a coarser width_grid than '
+                    f'{config.width_grid}, such as 0.03125'
+                )
+            return Sandwich(grid, config.sandwich, config.seed)
+        except ValueError as error:
+            raise ValueError(f'config.{error}') from None
 
     def source(self, split: str):
         """Returns the examples of `'train'`, `'validation'` or `'test'`."""
@@ -173,43 +207,6 @@ class Run:
             seed=self.config.seed,
             average=bool(self.config.ema_decay),
         )
-
-    def fine_tuned(self, state: TrainState, say: Callable[[str], None]) -> TrainState:
-        """Returns a new state with the weights of `config.init_from`.
-
-        Parameters of another shape, such as those of a classifier with other classes,
-        keep their new values, which is said aloud.
-        """
-        checkpoint = load_variables(self.config.init_from)
-        fresh = []
-
-        def choose(tree, other, prefix):
-            def pick(path, leaf):
-                found = other
-                for entry in path:
-                    found = found.get(entry.key) if isinstance(found, dict) else None
-                if getattr(found, 'shape', None) == leaf.shape:
-                    return np.asarray(found, leaf.dtype)
-                fresh.append(
-                    prefix + jax.tree_util.keystr(path, simple=True, separator='/')
-                )
-                return leaf
-
-            return jax.tree_util.tree_map_with_path(pick, tree)
-
-        params = choose(state.params, checkpoint.params, '')
-        stats = choose(state.stats, checkpoint.stats, '')
-        old = len(checkpoint.meta.get('class_names', ()))
-        if old != self.config.num_classes:
-            say(f'{old} classes become {self.config.num_classes}')
-        if fresh:
-            say(f'not in {self.config.init_from}, so new: {", ".join(fresh)}')
-        if len(fresh) == len(jax.tree.leaves((params, stats))):
-            raise ValueError(
-                f'config.init_from={self.config.init_from!r} is of another network'
-            )
-        average = state.average and state.average.replace(params=params, stats=stats)
-        return state.replace(params=params, stats=stats, average=average)
 
     def train_reader(self, start_step: int):
         """Returns an iterator over this process's part of the batches to come."""
@@ -254,32 +251,57 @@ class Run:
             self.config.num_threads,
         )
 
-    def compiled_train_step(self, state: TrainState, say: Callable[[str], None]):
+    def train_step(
+        self, state: TrainState, start: int, say: Callable[[str], None]
+    ) -> Callable[[int, TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
         """Returns the mapped training step; compiles it and says what memory it needs.
 
         Several processes compile it with its first call, and do not know before.
+
+        Args:
+            state: placed by `replicated`.
+            start: number of steps done.
+            say: prints a line for a person.
+
+        Returns:
+            `step(done, state, batch)`, where `done` is the number of steps before it.
         """
+        if self.sandwich is not None:
+            return self._universal_step(state, start, say)
         step = pmapped(
             make_train_step(self.model, self.optimizer, self.config), donate=True
         )
+        # Ahead of time, pmap takes the batch of all processes, which none has.
+        if jax.process_count() == 1:
+            step = step.lower(state, self._blank_batch()).compile()
+            say(report.memory_line(temporary_bytes(step), state))
+        return lambda done, state, batch: step(state, batch)
+
+    def _universal_step(self, state, start, say) -> UniversalStep:
+        step = UniversalStep(
+            self.model, self.optimizer, self.config, self.sandwich, self.image_shape
+        )
+        widths = self.sandwich.all_widths(range(start, self.total_steps))
         if jax.process_count() > 1:
-            # Ahead of time, pmap takes the batch of all processes, which none has.
+            say(f'{len(widths)} widths are each compiled when a step first trains them')
             return step
-        example = {
-            'image': np.zeros((self.local_batch, *self.image_shape), np.uint8),
-            'label': np.zeros(self.local_batch, np.int32),
-        }
-        compiled = step.lower(state, split_over_devices(example)).compile()
-        say(report.memory_line(compiled, state))
-        return compiled
+        bar = report.Bar(len(widths) + 2, say)
+        step.warm_up(state, self._blank_batch(), widths, bar)
+        say(f'{step.programs} widths will be trained, {bar.done} programs are compiled')
+        say(report.memory_line(step.temporary_bytes(), state, state.params))
+        return step
+
+    def _blank_batch(self):
+        return split_over_devices(
+            {
+                'image': np.zeros((self.local_batch, *self.image_shape), np.uint8),
+                'label': np.zeros(self.local_batch, np.int32),
+            }
+        )
 
     @functools.cached_property
     def _eval_step(self):
         return pmapped(make_eval_step(self.model, self.config))
-
-    @functools.cached_property
-    def _calibration_step(self):
-        return pmapped(make_calibration_step(self.model, self.config))
 
     def evaluate(self, params: Any, stats: Any, split: str) -> Results:
         """Returns the scores of every width; the trees are placed by `replicated`."""
@@ -288,27 +310,6 @@ class Run:
             return evaluate(self._eval_step, {'params': params, **stats}, reader)
         finally:
             reader.close()
-
-    def calibrated(self, params: Any, stats: Any) -> Any:
-        """Returns statistics of `params`, from training images as in evaluation."""
-        source = self.source('train')
-        reader = self.eval_reader(sample(source, self._calibration_count()))
-        try:
-            return replicated(calibrate(self._calibration_step, params, stats, reader))
-        finally:
-            reader.close()
-
-    def _calibration_count(self) -> int:
-        """Whole batches of images: a blank one would count as an image."""
-        found, size = len(self.source('train')), self.config.eval_batch_size
-        wanted = self.config.calibration_examples
-        count = min(wanted, found) // size * size
-        if not count:
-            raise ValueError(
-                f'config.calibration_examples={wanted}, of {found} training images, '
-                f'fill no batch of eval_batch_size={size}: at least one is needed'
-            )
-        return count
 
     def score(self, results: Results) -> float:
         """Returns the number by which checkpoints are compared; higher is better."""
@@ -327,41 +328,12 @@ class Run:
             'averaged': bool(self.config.ema_decay),
             'config': report.jsonable(self.config),
             'class_names': list(source.class_names),
-            'data': self._fingerprint,
+            'data': self.fingerprint,
             'versions': report.versions(),
             'git_commit': report.git_commit(),
         }
 
     @functools.cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Names the order of the training data."""
         return pipeline.fingerprint(self.source('train'), seed=self.config.seed)
-
-    def check_resumable(self, meta: Mapping[str, Any]) -> None:
-        """Checks that a checkpoint is one of this run.
-
-        Raises:
-            ValueError: its config or data differ; the message shows where.
-        """
-        if 'weights_from' in meta:
-            raise ValueError(
-                f'the workdir holds the weights of {meta["weights_from"]}, not a run: '
-                'take another --workdir, and start from them with config.init_from'
-            )
-        now, then = report.jsonable(self.config), meta['config']
-        changed = [
-            f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
-            for name in sorted({*now, *then} - FREE_FIELDS)
-            if now.get(name) != then.get(name)
-        ]
-        if changed:
-            raise ValueError(
-                'the workdir holds a run of another config ('
-                + '; '.join(changed)
-                + '): take another --workdir, or start from it with config.init_from'
-            )
-        if meta['data'] != self._fingerprint:
-            raise ValueError(
-                f'the data of {self.config.dataset} are not those that the workdir was '
-                f'trained on (order {meta["data"]} there, {self._fingerprint} now): '
-                'the run cannot be resumed exactly; take another --workdir'
-            )

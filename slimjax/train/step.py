@@ -11,7 +11,7 @@ from jax import Array, lax
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
 from slimjax.train.losses import correct_in_top, cross_entropy
-from slimjax.train.objective import Aux, accumulated
+from slimjax.train.objective import Aux, LossFn, WidthResult, accumulated
 from slimjax.train.parallel import averaged
 from slimjax.train.state import Average, TrainState
 from slimjax.train.stem import sum_with_shared_stem
@@ -30,6 +30,94 @@ def metric_names(widths: Sequence[Width]) -> tuple[str, ...]:
     """
     names = [width_name(width) for width in widest_first(widths)]
     return (*(f'{m}/{name}' for name in names for m in ('loss', 'top1')), 'grad_norm')
+
+
+def make_loss_fn(model: SlimmableClassifier, config: Mapping[str, Any]) -> LossFn:
+    """Returns the loss of one width, as `sum_over_widths` takes it.
+
+    Where there is a teacher, its softened logits are all that is learnt from: no label,
+    and no label smoothing (US-Nets, section 4.2).
+    """
+
+    def loss_fn(params, stats, batch, *, width, teacher=None):
+        logits, stats = apply_train(model, params, stats, batch['image'], width=width)
+        loss = cross_entropy(
+            logits,
+            batch['label'],
+            teacher,
+            smoothing=config['label_smoothing'],
+            form=config['label_smoothing_form'],
+        )
+        return loss, Aux(stats, logits)
+
+    return loss_fn
+
+
+def make_inputs(
+    model: SlimmableClassifier, config: Mapping[str, Any], step: Array, batch: Batch
+) -> dict[str, Array]:
+    """Returns what all widths of a step see: augmented images, and labels."""
+    examples = batch['label'].shape[0]
+    device = lax.axis_index(model.axis_name) if model.axis_name else 0
+    return {
+        'image': augment(
+            batch['image'],
+            key=jax.random.fold_in(jax.random.key(config['seed']), step),
+            positions=device * examples + jnp.arange(examples),
+            jitter=config['jitter'],
+            lighting=config['lighting'],
+            mean=config['mean'],
+            std=config['std'],
+            dtype=model.dtype,
+        ),
+        'label': batch['label'],
+    }
+
+
+def width_scores(result: WidthResult, labels: Array) -> dict[str, Array]:
+    """Returns the loss and the accuracy that are logged of a width."""
+    return {
+        'loss': result.loss.mean().astype(jnp.float32),
+        'top1': correct_in_top(result.logits, labels, 1).mean(),
+    }
+
+
+def updated(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    gradients: Any,
+    stats: Any,
+    metrics: Mapping[str, Array],
+    *,
+    ema_decay: float,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Applies averaged gradients once; returns the next state, and all metrics.
+
+    Args:
+        state: the state before.
+        optimizer: whose update it is.
+        gradients: of all widths together, the same on all devices.
+        stats: the collections after the step, likewise.
+        metrics: likewise; those of the state's `sums` are added up there.
+        ema_decay: of the moving averages, where the state has them.
+    """
+    norm = optax.global_norm(gradients).astype(jnp.float32)
+    metrics = {**metrics, 'grad_norm': norm}
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    sums = {
+        name: total + (1 if name == 'count' else metrics[name])
+        for name, total in state.sums.items()
+    }
+    new_state = TrainState(
+        step=state.step + 1,
+        params=params,
+        stats=stats,
+        opt_state=opt_state,
+        average=_averaged(state, params, stats, ema_decay),
+        sums=sums,
+    )
+    return new_state, metrics
 
 
 def make_train_step(
@@ -56,20 +144,9 @@ def make_train_step(
     axis_name = model.axis_name
     widths = widest_first(model.widths)
 
-    def loss_fn(params, stats, batch, *, width, teacher=None):
-        logits, stats = apply_train(model, params, stats, batch['image'], width=width)
-        loss = cross_entropy(
-            logits,
-            batch['label'],
-            teacher,
-            smoothing=config['label_smoothing'],
-            form=config['label_smoothing_form'],
-        )
-        return loss, Aux(stats, logits)
-
     gradients_of = sum_with_shared_stem(
         model,
-        loss_fn,
+        make_loss_fn(model, config),
         widths,
         reduce=config['reduce'],
         distill=config['distill'],
@@ -80,41 +157,22 @@ def make_train_step(
     gradients_of = accumulated(gradients_of, config['accumulate_steps'])
 
     def step(state: TrainState, batch: Batch):
-        examples = batch['label'].shape[0]
-        device = lax.axis_index(axis_name) if axis_name else 0
-        inputs = {
-            'image': augment(
-                batch['image'],
-                key=jax.random.fold_in(jax.random.key(config['seed']), state.step),
-                positions=device * examples + jnp.arange(examples),
-                jitter=config['jitter'],
-                lighting=config['lighting'],
-                mean=config['mean'],
-                std=config['std'],
-                dtype=model.dtype,
-            ),
-            'label': batch['label'],
-        }
+        inputs = make_inputs(model, config, state.step, batch)
         gradients, stats, aux = gradients_of(state.params, state.stats, inputs)
-        metrics = {}
-        for width, result in aux.items():
-            name = width_name(width)
-            metrics[f'loss/{name}'] = result.loss.mean().astype(jnp.float32)
-            right = correct_in_top(result.logits, batch['label'], 1)
-            metrics[f'top1/{name}'] = right.mean()
+        metrics = {
+            f'{score}/{width_name(width)}': value
+            for width, result in aux.items()
+            for score, value in width_scores(result, batch['label']).items()
+        }
         if axis_name:
             gradients, stats, metrics = averaged((gradients, stats, metrics), axis_name)
-        metrics['grad_norm'] = optax.global_norm(gradients).astype(jnp.float32)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        sums = {name: state.sums[name] + value for name, value in metrics.items()}
-        new_state = TrainState(
-            step=state.step + 1,
-            params=params,
-            stats=stats,
-            opt_state=opt_state,
-            average=_averaged(state, params, stats, config['ema_decay']),
-            sums={**sums, 'count': state.sums['count'] + 1},
+        new_state, metrics = updated(
+            state,
+            optimizer,
+            gradients,
+            stats,
+            metrics,
+            ema_decay=config['ema_decay'],
         )
         if 'stop' in batch:
             metrics['stop'] = batch['stop']

@@ -13,6 +13,7 @@ from slimjax.interop.pytorch import export_torch, load_torch
 from slimjax.interop.torch_file import write_torch_file
 from slimjax.models import create_model
 from slimjax.train.checkpoint import load_variables
+from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.loop import train
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
@@ -79,7 +80,7 @@ def test_it_is_evaluated_fine_tuned_and_never_resumed(imported, tmp_path):
     with pytest.raises(ValueError, match=r'the weights of published\.pt, not a run'):
         train(grey_config(), workdir, say=SAY)
     run = Run(grey_config(init_from=str(workdir)))
-    state = run.fine_tuned(run.new_state(), SAY)
+    state = fine_tuned(run.new_state(), run.config, SAY)
     jax.tree.map(np.testing.assert_array_equal, state.params, variables['params'])
 
 
@@ -127,6 +128,9 @@ def test_a_network_of_torchvision_is_imported_calibrated_and_evaluated(tmp_path)
     config = grey_config(
         model='mobilenet_v2', widths=(0.35, 1.0), norm_batch=40, batch_size=160
     )
+    with pytest.raises(ValueError, match='share the statistics of tail/norm'):
+        commands.calibrate_workdir(config, workdir, say=SAY)
+    config.model_fields.private_tail_stats = True
     output = commands.calibrate_workdir(config, workdir, say=SAY)
     stats = load_variables(output).stats
     narrow, wide = (stats[f'batch_stats_{width}'] for width in ('0.35', '1.0'))

@@ -52,10 +52,20 @@ def test_averages_that_no_batch_can_calibrate_are_refused_at_once(tmp_path):
     config = tiny_config(ema_decay=0.9, calibration_examples=100)
     with pytest.raises(ValueError, match='fill no batch of eval_batch_size=120'):
         train(config, tmp_path, say=SAY)
+    config.update(calibration_examples=31, calibration_transform='train')
+    with pytest.raises(ValueError, match='fill no batch of batch_size=32'):
+        train(config, tmp_path, say=SAY)
+    config = tiny_config(
+        ema_decay=0.9, norm='shared', calibration='sequential', widths=(0.5, 1.0)
+    )
+    with pytest.raises(ValueError, match="config.calibration='sequential': the widths"):
+        train(config, tmp_path, say=SAY)
 
 
 def test_averaged_weights_are_calibrated_before_they_are_scored(tmp_path):
-    config = tiny_config(ema_decay=0.9, calibration_examples=240)
+    config = tiny_config(
+        ema_decay=0.9, calibration_examples=64, calibration_transform='train'
+    )
     results = train(config, tmp_path, say=SAY)
     names = set().union(*read_metrics(tmp_path / 'metrics.jsonl'))
     assert {'ema/top1/0.5', 'ema/top1/1.0', 'eval/top1/1.0'} <= names

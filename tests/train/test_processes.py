@@ -86,3 +86,32 @@ def test_two_processes_do_what_one_does_and_survive_a_kill(tmp_path):
         )
     lines = [read_metrics(pathlib.Path(d, 'metrics.jsonl')) for d in (together, alone)]
     assert [line['step'] for line in lines[0]] == [line['step'] for line in lines[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(580)
+def test_two_processes_train_and_calibrate_any_width_as_one_does(tmp_path):
+    together, alone = tmp_path / 'together', tmp_path / 'alone'
+    universal = {
+        'widths': (0.5, 0.75, 1.0),
+        'sandwich': 3,
+        'width_grid': 0.25,
+        'norm': 'shared_affine',
+        'distill': True,
+    }
+    outputs = finish(start_both(together, **universal))
+    assert '3 widths are each compiled when a step first trains them' in outputs[0]
+    run(alone, devices=4, norm_batch='global', learning_rate=RATE, **universal)
+    found, expected = newest(together), newest(alone)
+    assert set(found.stats) == {f'batch_stats_{w}' for w in universal['widths']}
+    # The one between the ends is calibrated, on the images of both processes.
+    for collection, norms in expected.stats.items():
+        for leaf in ('mean', 'var'):
+            np.testing.assert_allclose(
+                found.stats[collection]['stem']['norm'][leaf],
+                norms['stem']['norm'][leaf],
+                rtol=1e-3,
+                atol=1e-5,
+            )
+    lines = [read_metrics(pathlib.Path(d, 'metrics.jsonl')) for d in (together, alone)]
+    assert [line['step'] for line in lines[0]] == [line['step'] for line in lines[1]]

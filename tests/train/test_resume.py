@@ -158,9 +158,14 @@ def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path
     shutil.copytree(uninterrupted[0], tmp_path / 'few')
     # The groups of the recipe, which do not divide the 120 images of a batch, are not
     # those of the calibration.
-    changes = {'calibration_examples': 240, 'norm_batch': 16}
+    changes = {
+        'calibration_examples': 300,
+        'calibration': 'sequential',
+        'norm_batch': 16,
+    }
     done = run(workdir, '--mode=calibrate', **changes)
-    assert '2 widths calibrated' in done.stdout
+    assert '2 widths calibrated on 240 training images (sequential)' in done.stdout
+    assert 'width 0.5: pooled statistics, and sequential of ' in done.stdout
     before, after = load_variables(workdir), load_variables(workdir / 'calibrated')
     jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
     assert jax.tree.structure(after.stats) == jax.tree.structure(before.stats)

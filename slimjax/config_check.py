@@ -1,0 +1,107 @@
+"""What the fields of a configuration must be together."""
+
+import ml_collections
+
+from slimjax.models import SlimmableClassifier
+from slimjax.train.schedule import UNITS
+from slimjax.width import ChannelTable, width_name
+
+
+def check_together(
+    config: ml_collections.ConfigDict, model: SlimmableClassifier
+) -> None:
+    """Checks a config each of whose fields is right by itself.
+
+    Args:
+        config: a complete config.
+        model: the network that it names.
+
+    Raises:
+        ValueError: says which field, its value and what is allowed.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> from slimjax.models import create_model
+        >>> check_together(complete({}), create_model('resnet50'))
+    """
+    widths = [width_name(width) for width in model.widths]
+    _check_widths(config, model)
+    for name in ('mean', 'std'):
+        if len(config[name]) != config.image_channels:
+            raise ValueError(
+                f'config.{name}={config[name]} has {len(config[name])} numbers; '
+                f'image_channels={config.image_channels} needs as many'
+            )
+    if config.loss_weights and len(config.loss_weights) != len(widths):
+        raise ValueError(
+            f'config.loss_weights={config.loss_weights}: as many numbers are needed '
+            f'as widths={tuple(widths)}'
+        )
+    if config.crop_scale and len(config.crop_scale) != 2:
+        raise ValueError(
+            f'config.crop_scale={config.crop_scale}: two numbers or () is needed'
+        )
+    if config.crop_scale and not config.crop_scale[0] <= config.crop_scale[1] <= 1:
+        raise ValueError(
+            f'config.crop_scale={config.crop_scale}: two rising numbers up to 1'
+        )
+    if config.crop_scale and config.pad:
+        raise ValueError(
+            f'config.pad={config.pad}: pad and crop_scale={config.crop_scale} exclude '
+            'each other; set crop_scale=() or pad=0'
+        )
+    if config.schedule == 'multistep' and not any(
+        config[f'milestone_{unit}'] for unit in UNITS
+    ):
+        raise ValueError(
+            "config.schedule='multistep' needs milestone_epochs, milestone_steps or "
+            'milestone_examples'
+        )
+    if config.image_channels == 1 and (config.jitter or config.lighting != 'none'):
+        raise ValueError(
+            f'config.jitter={config.jitter}, lighting={config.lighting!r}: grey images '
+            "have no colour; set jitter=0 and lighting='none'"
+        )
+    if config.batch_size % config.accumulate_steps:
+        raise ValueError(
+            f'config.accumulate_steps={config.accumulate_steps} does not divide '
+            f'batch_size={config.batch_size}'
+        )
+    names = ('top1', 'top5', 'loss')
+    metric, _, width = config.best_metric.partition('/')
+    if metric not in names or (width and width not in widths):
+        raise ValueError(
+            f'config.best_metric={config.best_metric!r}: allowed are '
+            f"{', '.join(names)} (mean over widths), or one width's, such as top1/"
+            f'{widths[0]}'
+        )
+
+
+def _check_widths(
+    config: ml_collections.ConfigDict, model: SlimmableClassifier
+) -> None:
+    """Checks what is trained of the widths, and who teaches."""
+    if config['distill'] and len(model.widths) < 2:
+        raise ValueError(
+            f'config.distill=True: the widest teaches the others, and there is only '
+            f'width {width_name(model.widths[0])}; set distill=False'
+        )
+    if not config['sandwich']:
+        return
+    if len(model.widths) < 2 or isinstance(model.widths[0], ChannelTable):
+        raise ValueError(
+            f'config.sandwich={config["sandwich"]}: widths='
+            f'{tuple(map(width_name, model.widths))} state no range to draw from; two '
+            'multipliers or more are needed'
+        )
+    if model.norm != 'shared_affine':
+        raise ValueError(
+            f'config.norm={model.norm!r}: with sandwich={config["sandwich"]}, widths '
+            'are drawn that have no scale and bias of their own; allowed is '
+            "'shared_affine'"
+        )
+    if config['loss_weights']:
+        raise ValueError(
+            f'config.loss_weights={config["loss_weights"]}: with sandwich='
+            f'{config["sandwich"]}, widths have no weights; allowed is ()'
+        )

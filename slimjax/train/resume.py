@@ -1,0 +1,45 @@
+"""Whether a checkpoint is one of the run that would go on from it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from slimjax.config import FREE_FIELDS
+from slimjax.train import report
+
+if TYPE_CHECKING:
+    from slimjax.train.run import Run
+
+
+def check_resumable(run: 'Run', meta: Mapping[str, Any]) -> None:
+    """Checks that a checkpoint is one of `run`.
+
+    Args:
+        run: what would go on.
+        meta: of the checkpoint.
+
+    Raises:
+        ValueError: its config or data differ; the message shows where.
+    """
+    if 'weights_from' in meta:
+        raise ValueError(
+            f'the workdir holds the weights of {meta["weights_from"]}, not a run: '
+            'take another --workdir, and start from them with config.init_from'
+        )
+    now, then = report.jsonable(run.config), meta['config']
+    changed = [
+        f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
+        for name in sorted({*now, *then} - FREE_FIELDS)
+        if now.get(name) != then.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            'the workdir holds a run of another config ('
+            + '; '.join(changed)
+            + '): take another --workdir, or start from it with config.init_from'
+        )
+    if meta['data'] != run.fingerprint:
+        raise ValueError(
+            f'the data of {run.config.dataset} are not those that the workdir was '
+            f'trained on (order {meta["data"]} there, {run.fingerprint} now): '
+            'the run cannot be resumed exactly; take another --workdir'
+        )

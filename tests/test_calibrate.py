@@ -1,0 +1,284 @@
+"""Statistics of fixed weights, against plain numpy in float64."""
+
+import os
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slimjax
+from tests.train.runs import ROOT, environment
+
+WIDTHS = (0.5, 1.0)
+NEW = 0.75
+
+
+class Net(nn.Module):
+    """Two hidden layers, written so that numpy can repeat it in three lines."""
+
+    widths: tuple = WIDTHS
+    norm: str = 'shared_affine'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, width=1.0, train=False):
+        options = {'dtype': self.dtype, 'param_dtype': self.dtype}
+        for channels in (8, 12):
+            x = slimjax.SlimDense(channels, **options)(x, width=width)
+            norm = slimjax.SwitchableBatchNorm(
+                self.widths,
+                channels={w: int(channels * w) for w in self.widths},
+                mode=self.norm,
+                param_dtype=self.dtype,
+            )
+            x = nn.relu(norm(x, width=width, train=train))
+        dense = slimjax.SlimDense(4, slim_output=False, **options)
+        return dense(x, width=width)
+
+
+def problem(dtype=jnp.float32, **fields):
+    """A network with weights and affine drawn at random, and unequal batches."""
+    rng = np.random.default_rng(0)
+    model = Net(dtype=dtype, **fields)
+    # What the batches have in common is little, so that pooling must get it right.
+    batches = [
+        rng.normal(loc, scale, (size, 6)).astype(dtype)
+        for loc, scale, size in ((0, 1, 8), (2, 0.5, 16), (-1, 3, 8))
+    ]
+    variables = model.init(jax.random.key(0), batches[0])
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(0.5, 0.5, leaf.shape), leaf.dtype),
+        variables['params'],
+    )
+    return model, {**variables, 'params': params}, batches
+
+
+def oracle(params, batches, width, method):
+    """The statistics of both norms, one layer after another."""
+    values = [np.float64(batch) for batch in batches]
+    found = []
+    for layer in range(2):
+        dense = params[f'SlimDense_{layer}']
+        affine = params[f'SwitchableBatchNorm_{layer}']['affine']
+        active = int((8, 12)[layer] * width)
+        kernel = np.float64(dense['kernel'])[: values[0].shape[1], :active]
+        values = [x @ kernel + np.float64(dense['bias'])[:active] for x in values]
+        whole = np.concatenate(values)
+        mean, var = whole.mean(0), whole.var(0, ddof=1)
+        found.append({'mean': mean, 'var': var})
+        scale, bias = (np.float64(affine[n])[:active] for n in ('scale', 'bias'))
+        values = [
+            np.maximum(0, (x - m) / np.sqrt(v + 1e-5) * scale + bias)
+            for x, (m, v) in zip(values, _used(values, mean, var, method), strict=True)
+        ]
+    return {f'SwitchableBatchNorm_{layer}': found[layer] for layer in range(2)}
+
+
+def _used(values, mean, var, method):
+    if method == 'sequential':
+        return [(mean, var)] * len(values)
+    return [(x.mean(0), x.var(0)) for x in values]
+
+
+def assert_both_methods_are_the_oracle():
+    model, variables, batches = problem(jnp.float64)
+    widths, close = (0.5, NEW), {'rtol': 1e-12, 'atol': 1e-12}
+    for method in ('pooled', 'sequential'):
+        found = slimjax.calibrate(model, variables, batches, widths, method=method)
+        jax.tree.map(
+            np.testing.assert_array_equal, found['params'], variables['params']
+        )
+        for width in widths:
+            expected = oracle(variables['params'], batches, width, method)
+            stats = found[slimjax.stats_collection(width)]
+            assert jax.tree.structure(stats) == jax.tree.structure(expected)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, **close),
+                stats,
+                expected,
+            )
+
+
+def test_both_methods_are_a_float64_oracle_on_four_devices():
+    assert jax.local_device_count() == 4
+    with jax.enable_x64(True):
+        assert_both_methods_are_the_oracle()
+
+
+def test_both_methods_are_a_float64_oracle_on_one_device():
+    code = (
+        'import jax\n'
+        'from tests.test_calibrate import assert_both_methods_are_the_oracle as check\n'
+        'assert jax.local_device_count() == 1\n'
+        'jax.config.update("jax_enable_x64", True)\n'
+        'check()\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env={**environment(devices=1), 'PYTHONPATH': os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_sequential_statistics_reproduce_themselves_and_pooled_ones_do_not():
+    model, variables, batches = problem()
+    said = []
+    pooled = slimjax.calibrate(model, variables, batches, (1.0,), say=said.append)
+    exact = slimjax.calibrate(
+        model, variables, batches, (1.0,), method='sequential', say=said.append
+    )
+    assert 'pooled statistics, and those that the network then has' in said[0]
+    assert 'pooled statistics, and sequential of ' in said[1]
+    again = slimjax.calibrate(model, exact, batches, (1.0,), method='sequential')
+    assert slimjax.statistics_gap(exact, again, 1.0).largest < 1e-5
+    gap = slimjax.statistics_gap(pooled, exact, 1.0)
+    assert gap.largest > 0.1
+    assert gap.line() in said[1]
+    jax.tree.map(np.testing.assert_array_equal, exact['params'], variables['params'])
+    # The first norm sees the images alone, so that its two are equal; in float32.
+    first = 'SwitchableBatchNorm_0'
+    for method, found in (('pooled', pooled), ('sequential', exact)):
+        expected = oracle(variables['params'], batches, 1.0, method)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5),
+            found['batch_stats_1.0'],
+            expected,
+        )
+    np.testing.assert_allclose(
+        pooled['batch_stats_1.0'][first]['var'],
+        exact['batch_stats_1.0'][first]['var'],
+        rtol=1e-5,
+    )
+    # What was not asked for stays.
+    np.testing.assert_array_equal(
+        pooled['batch_stats_0.5'][first]['mean'],
+        variables['batch_stats_0.5'][first]['mean'],
+    )
+
+
+def test_a_network_runs_at_a_width_that_it_was_never_trained_at():
+    model, variables, batches = problem()
+    variables = slimjax.calibrate(model, variables, batches, (NEW,))
+    with pytest.raises(ValueError, match=r'width=0\.75 is not one of the widths'):
+        model.apply(variables, batches[0], width=NEW)
+    model = model.clone(widths=(*WIDTHS, NEW))
+    assert model.apply(variables, batches[0], width=NEW).shape == (8, 4)
+
+
+def tailed(**fields):
+    """A MobileNet v2 of one block, whose tail's norm all widths share."""
+    return slimjax.create_model(
+        'mobilenet_v2', num_classes=3, widths=WIDTHS, small_images=True, **fields
+    )
+
+
+@pytest.fixture
+def one_stage(monkeypatch):
+    from slimjax.models.mobilenet_v2 import MobileNetV2
+
+    monkeypatch.setattr(MobileNetV2, 'STAGES', MobileNetV2.STAGES[:1])
+
+
+def test_a_shared_tail_is_calibrated_for_one_width_or_gets_statistics_of_each(
+    one_stage,
+):
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    model = tailed(norm='shared_affine')
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    with pytest.raises(ValueError, match=r'widths 1\.0, 0\.5 share .* tail/norm'):
+        slimjax.calibrate(model, variables, [images])
+    alone = {
+        width: slimjax.calibrate(model, variables, [images], (width,))
+        for width in WIDTHS
+    }
+    private = tailed(norm='shared_affine', private_tail_stats=True)
+    # Its parameters are the same: a network that was trained with the one can be
+    # calibrated with the other.
+    shapes = jax.eval_shape(private.init, jax.random.key(0), images)
+    assert jax.tree.structure(shapes['params']) == (
+        jax.tree.structure(variables['params'])
+    )
+    own = slimjax.calibrate(private, {'params': variables['params']}, [images])
+    assert 'batch_stats' not in own
+    for width in WIDTHS:
+        np.testing.assert_allclose(
+            alone[width]['batch_stats']['tail']['norm']['mean'],
+            own[slimjax.stats_collection(width)]['tail']['norm']['mean'],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+        np.testing.assert_allclose(
+            model.apply(alone[width], images, width=width),
+            private.apply(own, images, width=width),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_averages_keep_the_mean_of_what_widths_share(one_stage):
+    from slimjax.calibrate import Calibrator
+
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    model = tailed()
+    params, stats = slimjax.split_variables(
+        jax.jit(model.init)(jax.random.key(0), images)
+    )
+    together = Calibrator(model, average_shared=True).stats(params, stats, [images])
+    each = [
+        Calibrator(model, (width,)).stats(params, stats, [images])['batch_stats']
+        for width in WIDTHS
+    ]
+    jax.tree.map(
+        lambda mean, one, two: np.testing.assert_allclose(
+            mean, (one + two) / 2, rtol=1e-5, atol=1e-6
+        ),
+        together['batch_stats'],
+        *each,
+    )
+
+
+@pytest.mark.parametrize(
+    ('fields', 'widths', 'batches', 'method', 'message'),
+    [
+        ({}, (1.5,), None, 'pooled', r'width=1\.5 is wider than .* model, 1\.0'),
+        ({'norm': 'private'}, (NEW,), None, 'pooled', r"/0\.75/.*'shared_affine'"),
+        ({}, (0.5, 0.5), None, 'pooled', 'more than once'),
+        ({}, None, [], 'pooled', 'there is no batch'),
+        ({}, None, [np.ones((6, 6), np.float32)], 'pooled', r'batch_size=6 .* try 4'),
+        ({}, None, None, 'exact', "method='exact'; allowed: pooled, sequential"),
+        ({'norm': 'shared'}, None, None, 'pooled', 'one width at a time'),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(fields, widths, batches, method, message):
+    model, variables, own = problem(**fields)
+    batches = own if batches is None else batches
+    with pytest.raises(ValueError, match=message):
+        slimjax.calibrate(model, variables, batches, widths, method=method)
+
+
+def test_a_network_without_our_norms_is_refused():
+    class Plain(nn.Module):
+        widths: tuple = (1.0,)
+
+        @nn.compact
+        def __call__(self, x, *, width=1.0):
+            return nn.Dense(3)(x)
+
+    images = np.ones((4, 2), np.float32)
+    variables = Plain().init(jax.random.key(0), images)
+    with pytest.raises(ValueError, match='Plain has no SwitchableBatchNorm'):
+        slimjax.calibrate(Plain(), variables, [images])
+
+
+def test_statistics_of_a_width_that_is_not_there_have_no_gap():
+    with pytest.raises(ValueError, match=r'no statistics of width 0\.3'):
+        slimjax.statistics_gap({}, {}, 0.3)
