@@ -11,7 +11,8 @@ intervals. On a GPU, the paper's setting:
     python scripts/benchmark.py --model=s_resnet50,s_mobilenet_v1 --batch=256 \\
         --size=224 --dtype=bfloat16 --against=torch --json=gpu.json
 
-Read docs/performance.md for what the figures mean and what limits them.
+The input pipeline has a script of its own, scripts/benchmark_input.py. Read
+docs/performance.md for what the figures mean and what limits them.
 """
 
 import argparse

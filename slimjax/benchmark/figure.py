@@ -119,7 +119,15 @@ def _draw_steps(axes, results: Results, colors) -> None:
     bottom = 0.0
     for number, (width, value) in enumerate(alone.items()):
         color = colors(0.15 + 0.7 * number / max(len(alone) - 1, 1))
-        axes.bar(bars[0], value, bottom=bottom, color=color, label=width, width=0.6)
+        axes.bar(bars[0], value, bottom=bottom, color=color, width=0.6)
+        axes.text(
+            bars[0],
+            bottom + value / 2,
+            f'{width}: {value:,.0f}',
+            ha='center',
+            va='center',
+            color='white' if number < len(alone) - 1 else 'black',
+        )
         bottom += value
     _bar(axes, bars[1], results, 'slimmable_step_ms', '#d1495b')
     if 'torch_step_ms' in results:
@@ -131,7 +139,6 @@ def _draw_steps(axes, results: Results, colors) -> None:
     )
     axes.set_ylabel('training step, ms')
     axes.margins(y=0.12)
-    axes.legend(title='width', frameon=False, fontsize=8, loc='lower left')
     axes.spines[['top', 'right']].set_visible(False)
 
 
