@@ -335,15 +335,21 @@ def stored_param(layer: nn.Module, name: str, init: Initializer, shape, dtype) -
 
 
 def sow_active(layer: nn.Module, leaves: dict[str, Array | None]) -> None:
-    """Shows what a layer computes with at its width, in the collection `active`.
-
-    Nothing happens unless the pass has that collection mutable, or in `init`.
-    """
-    if layer.is_initializing():
-        return
+    """Shows what a layer computes with at its width, in the collection `active`."""
     for name, leaf in leaves.items():
         if leaf is not None:
-            layer.sow(ACTIVE, name, leaf, lambda _, last: last, lambda: None)
+            sow_if_named(layer, ACTIVE, name, leaf)
+
+
+def sow_if_named(layer: nn.Module, collection: str, name: str, value: Array) -> None:
+    """Keeps a value in a collection that the pass names among its mutable ones.
+
+    A pass with `mutable=True` names none, and `init` wants none of it.
+    """
+    mutable = layer.scope.mutable
+    named = mutable if isinstance(mutable, list | tuple | set | frozenset) else ()
+    if collection in named and not layer.is_initializing():
+        layer.sow(collection, name, value, lambda _, last: last, lambda: None)
 
 
 def layer_path(layer: nn.Module) -> str:

@@ -10,7 +10,7 @@ from jax import Array
 
 from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
-from slimjax.layers import SlimConv, SlimDense
+from slimjax.layers import SlimConv, SlimDense, sow_if_named
 from slimjax.norm import (
     SHARED_STATS,
     NormMode,
@@ -115,8 +115,8 @@ class ConvNorm(nn.Module):
             widest = self.get_variable(STEM, 'maps')
             return widest[..., : conv.output_channels(width)]
         values = conv(maps.values, width=width)
-        if maps.same and not self.is_initializing():
-            self.sow(STEM, 'maps', values, lambda _, last: last, lambda: None)
+        if maps.same:
+            sow_if_named(self, STEM, 'maps', values)
         return values
 
 
