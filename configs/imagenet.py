@@ -69,9 +69,12 @@ def get_config(recipe='s_resnet50'):
         config.learning_rate = 0.5 if recipe == 's_shufflenet' else 0.25
         config.schedule = 'linear'  # to 0, with every step
         config.crop_scale = (0.25, 1.0)
-    elif recipe in ('s_resnet50', 's_resnet101', 's_resnet152'):
-        config.model = recipe.removeprefix('s_')
+    elif recipe in ('s_resnet50', 's_resnet101', 's_resnet152', 'us_resnet50'):
+        config.model = recipe.partition('_')[2]
         config.widths = (0.25, 0.5, 0.75, 1.0)
+        if recipe == 'us_resnet50':
+            config.widths = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+            universal(config)
         config.train_epochs = 100
         config.batch_size = 256
         config.norm_batch = 64
@@ -80,42 +83,22 @@ def get_config(recipe='s_resnet50'):
         config.milestone_epochs = (30, 60, 90)
         config.decay_factor = 0.1
         config.crop_scale = (0.08, 1.0)
-    elif recipe in ('us_mobilenet_v1', 'us_mobilenet_v2'):
+    elif recipe in ('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet'):
         config.model = recipe.removeprefix('us_')
         config.widths = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
         if recipe == 'us_mobilenet_v2':
             config.widths = (0.35, 0.5, 0.65, 0.75, 0.85, 1.0)
             config.model_fields = {'private_tail_stats': True}
         universal(config)
+        if recipe == 'us_shufflenet':
+            config.widths = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+            config.width_grid = 0.0625
         config.train_epochs = 250
         config.batch_size = 1024
         config.norm_batch = 128
         config.learning_rate = 0.5
         config.schedule = 'linear'
         config.crop_scale = (0.25, 1.0)
-    elif recipe == 'us_shufflenet':
-        config.model = 'shufflenet'
-        config.widths = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-        universal(config)
-        config.width_grid = 0.0625
-        config.train_epochs = 250
-        config.batch_size = 1024
-        config.norm_batch = 128
-        config.learning_rate = 0.5
-        config.schedule = 'linear'
-        config.crop_scale = (0.25, 1.0)
-    elif recipe == 'us_resnet50':
-        config.model = 'resnet50'
-        config.widths = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-        universal(config)
-        config.train_epochs = 100
-        config.batch_size = 256
-        config.norm_batch = 64
-        config.learning_rate = 0.1
-        config.schedule = 'multistep'
-        config.milestone_epochs = (30, 60, 90)
-        config.decay_factor = 0.1
-        config.crop_scale = (0.08, 1.0)
     elif recipe in (
         'autoslim_mobilenet_v1',
         'autoslim_mobilenet_v2',

@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
+from slimjax.benchmark.device import processor_name
 from slimjax.data import records
 from slimjax.data.base import Source, Subset
 from slimjax.data.decode import decode
@@ -138,7 +138,7 @@ def benchmark(folder: pathlib.Path, workers: Sequence[int]) -> dict[str, Any]:
     sizes = [pathlib.Path(file).stat().st_size for file in files]
     return {
         'command': ' '.join(['python', 'scripts/benchmark_input.py', *sys.argv[1:]]),
-        'machine': f'{cpu_name()}, {len(cores)} cores',
+        'machine': f'{processor_name()}, {len(cores)} cores',
         'source': DATA_DIR.value or SOURCE.value,
         'image_kb': round(statistics.median(sizes) / 1000, 1),
         'images': len(files),
@@ -396,14 +396,6 @@ def scaling_summary(blocks: Mapping[str, Sequence[Block]]) -> dict[str, Any]:
         cores = statistics.median(block.cpu / block.wall for block in of)
         results[name] = {**summary(of), 'cores_busy': round(cores, 2)}
     return results
-
-
-def cpu_name() -> str:
-    """Returns what the machine calls its processor."""
-    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.partition(':')[2].strip()
-    return platform.machine()
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -314,18 +314,24 @@ def _slice_parts(layer, kernel, inputs: int, width: Width):
     return jnp.concatenate(rows, axis=-2)
 
 
-def stored_param(layer: nn.Module, name: str, init: Initializer, shape, dtype) -> Array:
-    """Returns a parameter, created by `init(key, shape, dtype)` if it is not there.
+def untraced_param(layer: nn.Module, name: str, init: Callable, *arguments) -> Any:
+    """Returns a parameter, created by `init(key, *arguments)` if it is not there.
 
-    `layer.param` does the same, but traces `init` in every pass for the shape that the
+    `layer.param` does the same, but traces `init` in every pass for the shapes that the
     parameter should have: a third of the time in which a step is traced.
+    """
+    if layer.has_variable('params', name):
+        return nn.meta.unbox(layer.get_variable('params', name))
+    return layer.param(name, init, *arguments)
+
+
+def stored_param(layer: nn.Module, name: str, init: Initializer, shape, dtype) -> Array:
+    """Returns an array that is a parameter, created if it is not there.
 
     Raises:
         ValueError: it has another shape.
     """
-    if not layer.has_variable('params', name):
-        return layer.param(name, init, shape, dtype)
-    found = nn.meta.unbox(layer.get_variable('params', name))
+    found = untraced_param(layer, name, init, shape, dtype)
     if found.shape != tuple(shape):
         raise ValueError(
             f'{layer_path(layer)}: {name} has the shape {found.shape} instead of '

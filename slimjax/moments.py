@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from slimjax.batch_moments import group_moments
 from slimjax.dtypes import at_least_float32
+from slimjax.insight.passes import changed_fields
 from slimjax.norm import SHARED_STATS, SwitchableBatchNorm, stats_collection
 from slimjax.train.parallel import AXIS
 
@@ -133,14 +135,12 @@ def make_measure(
 
         def visit(layer, inputs, again):
             values = inputs.astype(at_least_float32(layer.param_dtype))
-            axes = tuple(range(values.ndim - 1))
-            mean = values.mean(axes)
-            var = jnp.square(values - mean.reshape((1,) * len(axes) + (-1,))).mean(axes)
-            count = jnp.asarray(values[..., 0].size, jnp.int32)
-            found.setdefault(layer.path, []).append((mean, var, count))
+            own = group_moments(values, 'device', None)
+            count = jnp.asarray(own.count, jnp.int32)
+            found.setdefault(layer.path, []).append((own.mean[0], own.var[0], count))
             if not by_batch:
                 return again()
-            with _fields(layer, norm_batch='global', axis_name=AXIS):
+            with changed_fields(layer, norm_batch='global', axis_name=AXIS):
                 return again(train=True)
 
         changed = [stats_collection(keywords['width']), SHARED_STATS]
@@ -192,16 +192,3 @@ def _norms_visited(visit: Callable) -> Iterator[None]:
 
     with nn.intercept_methods(interceptor):
         yield
-
-
-@contextlib.contextmanager
-def _fields(layer: nn.Module, **fields: Any) -> Iterator[None]:
-    """Changes fields of a module, which is frozen and may be the user's own."""
-    before = {name: getattr(layer, name) for name in fields}
-    for name, value in fields.items():
-        object.__setattr__(layer, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            object.__setattr__(layer, name, value)

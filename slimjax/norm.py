@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
-from slimjax.layers import layer_path, sow_active
+from slimjax.layers import layer_path, sow_active, untraced_param
 from slimjax.width import (
     ChannelTable,
     Rounding,
@@ -183,19 +183,14 @@ class SwitchableBatchNorm(nn.Module):
                 'bias': jnp.zeros((size,), self.param_dtype),
             }
 
-        def affine(name, size):
-            # As `self.param`, which would trace `init` in every pass to check shapes.
-            if self.has_variable('params', name):
-                return nn.meta.unbox(self.get_variable('params', name))
-            return self.param(name, init, size)
-
         if self.mode == 'private':
             found = {
-                width: affine(width_name(width), count)
+                width: untraced_param(self, width_name(width), init, count)
                 for width, count in counts.items()
             }
         else:
-            found = dict.fromkeys(counts, affine('affine', max(counts.values())))
+            size = max(counts.values())
+            found = dict.fromkeys(counts, untraced_param(self, 'affine', init, size))
         return {width: (own['scale'], own['bias']) for width, own in found.items()}
 
     def _running(self, counts: dict[Width, int]) -> dict[Width, tuple]:

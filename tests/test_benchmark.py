@@ -1,12 +1,10 @@
 """The benchmark, as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.train.runs import ROOT, environment
+from tests.train.runs import run_python
 
 INTERFACE = (
     'slimmable_step_ms',
@@ -23,15 +21,7 @@ INTERFACE = (
 
 
 def benchmark(*arguments):
-    return subprocess.run(
-        [sys.executable, 'scripts/benchmark.py', *arguments],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        cwd=ROOT,
-        check=False,
-    )
+    return run_python('scripts/benchmark.py', *arguments, timeout=900)
 
 
 @pytest.mark.slow

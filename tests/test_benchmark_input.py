@@ -2,27 +2,20 @@
 
 import json
 import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
 
 from tests.data.files import jpeg
+from tests.train.runs import run_python
 
-SCRIPT = pathlib.Path(__file__).parents[1] / 'scripts' / 'benchmark_input.py'
 SMALL = ['--images=8', '--size=16', '--batch=4', '--block=1', '--repeats=2']
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='reads its clocks')
 
 
 def run(*flags):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *SMALL, *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_python('scripts/benchmark_input.py', *SMALL, *flags, timeout=300)
 
 
 @pytest.fixture

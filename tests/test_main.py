@@ -3,28 +3,18 @@
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from slimjax.config import FIELDS
 from slimjax.models import MODELS, model_fields
-from tests.train.runs import ROOT, environment
+from tests.train.runs import ROOT, run_python
 
 DIGITS = f'--config={ROOT / "configs" / "digits.py"}'
 
 
 def slimjax(*arguments):
-    return subprocess.run(
-        [sys.executable, '-m', 'slimjax.main', *arguments],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=ROOT,
-        check=False,
-    )
+    return run_python('-m', 'slimjax.main', *arguments, timeout=200)
 
 
 def test_describe_needs_no_data_and_writes_json(tmp_path):
@@ -78,14 +68,7 @@ def readme_examples():
 def test_the_library_example_of_the_readme_runs():
     program = readme_examples()
     assert 'sum_over_widths' in program
-    done = subprocess.run(
-        [sys.executable, '-c', program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_python('-c', program, timeout=200)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) > 0
 

@@ -1,12 +1,9 @@
 """What the command line asks of the process that it runs in."""
 
-import subprocess
-import sys
-
 import pytest
 
 from slimjax.allocator import keep_freed_memory
-from tests.train.runs import environment
+from tests.train.runs import run_python
 
 FAULTS = """
 import resource
@@ -36,16 +33,7 @@ jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3))).block_until_ready()
 
 
 def python(text, **changes):
-    variables = {**environment(), **changes}
-    variables = {name: value for name, value in variables.items() if value is not None}
-    done = subprocess.run(
-        [sys.executable, '-c', text],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python('-c', text, timeout=120, **changes)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -23,10 +23,16 @@ def device_name() -> str:
     device = jax.devices()[0]
     if device.platform != 'cpu':
         return f'{jax.device_count()} x {device.device_kind}'
-    return f'{_processor()}, {os.cpu_count()} cores'
+    return f'{processor_name()}, {os.cpu_count()} cores'
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Returns what the machine calls its processor.
+
+    Example:
+        >>> processor_name() != ''
+        True
+    """
     information = pathlib.Path('/proc/cpuinfo')
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(':')[2].strip() for line in lines if 'model name' in line]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from slimjax.benchmark.timing import Estimate, estimate, interleaved
+from slimjax.insight.timing import Estimate, estimate, interleaved
 from slimjax.models import SlimmableClassifier
 from slimjax.train.state import initial_variables
 from slimjax.width import Width, widest_first, width_name

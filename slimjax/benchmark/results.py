@@ -10,9 +10,9 @@ import numpy as np
 
 from slimjax.benchmark.device import device_name, matrix_tflops
 from slimjax.benchmark.inference import inference_ms
-from slimjax.benchmark.timing import Estimate, estimate, interleaved
 from slimjax.benchmark.training import benchmark_config, training_steps
 from slimjax.insight.cost import width_costs
+from slimjax.insight.timing import Estimate, estimate, interleaved
 from slimjax.train.report import git_commit, versions
 from slimjax.train.run import build_model
 from slimjax.width import width_name
@@ -79,7 +79,7 @@ def benchmark(
         for width, cost in width_costs(network, shape).items()
     }
     say(f'{model}: compiling {1 + len(macs)} training steps')
-    slimmable, alone = training_steps(config)
+    slimmable, alone = training_steps(config, network)
     results = _compiled(slimmable, alone)
     say(f'{model}: {repeats} x {2 + len(alone)} steps in turn')
     runs = {'slimmable': slimmable, 'dispatch': slimmable.empty(), **alone}

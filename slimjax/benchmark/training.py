@@ -13,7 +13,6 @@ from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
-from slimjax.train.run import build_model
 from slimjax.train.state import create_state
 from slimjax.train.step import make_train_step, metric_names
 from slimjax.width import widest_first, width_name
@@ -62,7 +61,6 @@ class TrainingStep:
     """A network's pmapped training step on a batch of its own.
 
     Attributes:
-        model: the network.
         compile_s: seconds that tracing and compiling took.
         temporary_bytes: of one device, from the compiler's plan.
         peak_bytes: most memory that the first device was seen to use in a step, less
@@ -71,7 +69,6 @@ class TrainingStep:
     """
 
     def __init__(self, config: Mapping[str, Any], model: SlimmableClassifier):
-        self.model = model
         held = _memory('bytes_in_use')
         optimizer = make_optimizer(config, optax.constant_schedule(0.01))
         size = config['image_size']
@@ -126,13 +123,14 @@ def _memory(name: str) -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get(name)
 
 
-def training_steps(config: Mapping[str, Any]) -> tuple[TrainingStep, dict]:
+def training_steps(
+    config: Mapping[str, Any], model: SlimmableClassifier
+) -> tuple[TrainingStep, dict[str, TrainingStep]]:
     """Returns the step of all widths, and the steps of each as a network of its own.
 
     The latter, `{width name: TrainingStep}`, widest first, have physically narrow
     kernels in the same layers' code.
     """
-    model = build_model(config)
     alone = {
         width_name(width): TrainingStep(config, model.clone(widths=(width,)))
         for width in widest_first(model.widths)

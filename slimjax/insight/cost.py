@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from slimjax.insight.passes import pass_keywords
+from slimjax.insight.passes import changed_fields, pass_keywords
 from slimjax.insight.program import (
     multiply_adds,
     pooled_elements,
@@ -165,14 +165,8 @@ def _plain_convolutions() -> Iterator[None]:
         layer = context.module
         if not hasattr(layer, 'conv_form'):
             return call(*args, **kwargs)
-        # Modules are frozen. The user's own object may be the one that runs, so the
-        # form is put back.
-        form = layer.conv_form
-        object.__setattr__(layer, 'conv_form', 'plain')
-        try:
+        with changed_fields(layer, conv_form='plain'):
             return call(*args, **kwargs)
-        finally:
-            object.__setattr__(layer, 'conv_form', form)
 
     with nn.intercept_methods(interceptor):
         yield

@@ -1,6 +1,5 @@
 """How long a network takes for an image on this device."""
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from slimjax.insight.passes import pass_keywords
+from slimjax.insight.timing import interleaved
 from slimjax.width import Width
-
-_WARM_UPS = 3
 
 
 def latency_ms(
@@ -48,22 +46,19 @@ def latency_ms(
         >>> list(latency_ms(model, variables, (32, 32, 3), repeats=1))
         [1.0, 0.5]
     """
-    for name, value in (('batch_size', batch_size), ('repeats', repeats)):
-        if value < 1:
-            raise ValueError(f'{name}={value}: at least 1 is needed')
+    if batch_size < 1:
+        raise ValueError(f'batch_size={batch_size}: at least 1 is needed')
     images = jnp.zeros((batch_size, *image_shape), jnp.float32)
     variables = jax.device_put(variables)
+
+    def run(apply):
+        return lambda: jax.block_until_ready(apply(variables, images))
+
     runs = {
-        width: jax.jit(partial(model.apply, **keywords))
+        width: run(jax.jit(partial(model.apply, **keywords)))
         for width, keywords in pass_keywords(model, widths).items()
     }
-    seconds = {width: [] for width in runs}
-    for _ in range(_WARM_UPS + repeats):
-        for width, run in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run(variables, images))
-            seconds[width].append(time.perf_counter() - start)
     return {
-        width: 1000 * float(np.median(each[_WARM_UPS:])) / batch_size
-        for width, each in seconds.items()
+        width: float(np.median(each)) / batch_size
+        for width, each in interleaved(runs, repeats).items()
     }

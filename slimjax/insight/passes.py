@@ -1,7 +1,8 @@
-"""How any model, slimmable or not, is called at each of its widths."""
+"""How any model, slimmable or not, is called: at each of its widths, or changed."""
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -43,3 +44,28 @@ def pass_keywords(
     if not any_keyword and 'width' not in taken:
         raise ValueError(f'{name} takes no width=, so it has no widths to tell apart')
     return {width: {'width': width, **inference} for width in widest_first(widths)}
+
+
+@contextlib.contextmanager
+def changed_fields(layer: nn.Module, **fields: Any) -> Iterator[None]:
+    """Changes fields of a module for a while, as long as it runs.
+
+    Modules are frozen, and the user's own object may be the one that runs: so what the
+    fields held is put back.
+
+    Example:
+        >>> layer = nn.Dense(10)
+        >>> with changed_fields(layer, features=5):
+        ...     layer.features
+        5
+        >>> layer.features
+        10
+    """
+    before = {name: getattr(layer, name) for name in fields}
+    for name, value in fields.items():
+        object.__setattr__(layer, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            object.__setattr__(layer, name, value)

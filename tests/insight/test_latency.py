@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from slimjax.insight import latency
+from slimjax.insight import timing
 from slimjax.insight.latency import latency_ms
 from tests.insight.networks import Plain, Slimmable
 
@@ -25,7 +25,7 @@ def clock(monkeypatch):
         return before[0]
 
     perf_counter.calls = 0
-    monkeypatch.setattr(latency.time, 'perf_counter', perf_counter)
+    monkeypatch.setattr(timing.time, 'perf_counter', perf_counter)
 
 
 def slimmable():

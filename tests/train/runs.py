@@ -39,6 +39,20 @@ def environment(devices=1):
     return {**os.environ, 'XLA_FLAGS': flags}
 
 
+def run_python(*arguments, timeout, **variables):
+    """Runs Python to its end, with changed environment variables; None removes one."""
+    changed = {**environment(), **variables}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={name: value for name, value in changed.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        check=False,
+    )
+
+
 def run(workdir, *flags, devices=1, check=True, **changes):
     """Runs a tiny run to its end; returns what it printed."""
     done = subprocess.run(

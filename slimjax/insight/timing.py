@@ -1,7 +1,7 @@
 """Times of things that take turns: what else the machine does hits all alike."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,15 +28,15 @@ def estimate(values: np.ndarray) -> Estimate:
         Estimate(median=10.0, low=5.0, high=15.0)
     """
     interval = quantile_test(values, p=0.5).confidence_interval(0.95)
-    low, high = np.nan_to_num([interval.low, interval.high], nan=np.nan)
-    low = values.min() if np.isnan(low) else low
-    high = values.max() if np.isnan(high) else high
+    # Where there is none, its ends are NaN, which these two pass over.
+    low = np.fmax(interval.low, values.min())
+    high = np.fmin(interval.high, values.max())
     return Estimate(float(np.median(values)), float(low), float(high))
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, np.ndarray]:
+    runs: Mapping[Hashable, Callable[[], object]], repeats: int
+) -> dict[Hashable, np.ndarray]:
     """Runs each of `runs` in turn, again and again.
 
     Args:

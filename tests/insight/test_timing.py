@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from slimjax.benchmark.timing import estimate, interleaved
+from slimjax.insight.timing import estimate, interleaved
 
 
 def test_the_interval_holds_the_true_median_in_95_of_100_cases():
