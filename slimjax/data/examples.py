@@ -4,12 +4,13 @@ Each is a plain function of the index, and of the generator that comes with it: 
 pipeline calls them in any order, thread or process.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from slimjax.data.decode import DecodeError, decode
-from slimjax.data.resize import Augmentation, center_crop, random_crop
+from slimjax.data.resize import Augmentation, center_crop, crop_box, random_crop
 from slimjax.data.sources import Source
 
 # A set whose pixels are less than so many bytes is decoded once and kept.
@@ -53,8 +54,14 @@ class Decoder:
         self._source, self._format, self._keep = source, format, keep
         self._kept, self._kept_bytes = {}, 0
 
-    def __call__(self, index: int) -> tuple[np.ndarray, int]:
+    def __call__(
+        self, index: int, rows: Callable[[int, int], int] | None = None
+    ) -> tuple[np.ndarray, int]:
         """Returns the pixels, uint8 `[height, width, channels]`, and the label.
+
+        Args:
+            index: of the example.
+            rows: see `decode`.
 
         Raises:
             DecodeError: a file that cannot be read or decoded.
@@ -73,6 +80,7 @@ class Decoder:
                 example.name,
                 channels=self._format.channels,
                 exif_rotation=self._format.exif_rotation,
+                rows=None if self._keep else rows,
             )
             self._remember(index, pixels, example.label)
         elif pixels.shape[-1] != self._format.channels:
@@ -116,14 +124,25 @@ class TrainExample:
         Raises:
             BadImagesError: there is nothing to replace a broken image by.
         """
-        bad = -1
+        bad, how, box = -1, self._augmentation, None
+
+        def rows(height: int, width: int) -> int:
+            nonlocal box
+            box = crop_box((height, width), how, rng)
+            top, _, height, _ = box
+            return top + height
+
+        state = rng.bit_generator.state
         for index in range(first, first + min(_TRIES, self._count)):
             try:
-                pixels, label = self._decode(index % self._count)
+                pixels, label = self._decode(
+                    index % self._count, rows if how.crop_scale else None
+                )
             except DecodeError:
-                bad = first
+                # What takes its place gets the same draws.
+                bad, box, rng.bit_generator.state = first, None, state
                 continue
-            image = random_crop(pixels, self._size, self._augmentation, rng)
+            image = random_crop(pixels, self._size, how, rng, box)
             return {'image': image, 'label': np.int32(label), 'bad': np.int64(bad)}
         raise BadImagesError(
             f'none of {min(_TRIES, self._count)} images from place {first} of the '

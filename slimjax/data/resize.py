@@ -12,6 +12,8 @@ from slimjax.data.decode import to_pillow
 # Of an image that is longer, its middle is resized: a strip of 1 x 100,000 px would
 # otherwise grow to gigabytes before its middle is cut out.
 _LONGEST = 64
+# Of a narrower Gaussian, OpenCV's weights of the neighbours, in 1/256, are all 0.
+_NARROWEST = 0.28
 
 
 class Augmentation(NamedTuple):
@@ -36,7 +38,11 @@ class Augmentation(NamedTuple):
 
 
 def random_crop(
-    pixels: np.ndarray, size: int, how: Augmentation, rng: np.random.Generator
+    pixels: np.ndarray,
+    size: int,
+    how: Augmentation,
+    rng: np.random.Generator,
+    box: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
     """Returns a random square part of an image, perhaps mirrored.
 
@@ -45,6 +51,7 @@ def random_crop(
         size: side of the result.
         how: what is drawn.
         rng: decides; the same state gives the same part.
+        box: what `crop_box` has drawn already, where there are crops.
 
     Returns:
         uint8 `[size, size, channels]`.
@@ -55,7 +62,7 @@ def random_crop(
         (8, 8, 3)
     """
     if how.crop_scale:
-        top, left, height, width = crop_box(pixels.shape[:2], how, rng)
+        top, left, height, width = box or crop_box(pixels.shape[:2], how, rng)
         pixels = pixels[top : top + height, left : left + width]
         pixels = resize_smoothly(pixels, size)
     else:
@@ -123,20 +130,25 @@ def resize_smoothly(pixels: np.ndarray, size: int) -> np.ndarray:
         >>> resize_smoothly(np.zeros((20, 30, 3), np.uint8), 8).shape
         (8, 8, 3)
     """
-    shrink = [side / size for side in pixels.shape[:2]]
-    if max(shrink) > 1.05:
-        # Variances, in pixels of the image, where it shrinks k times: k^2/6 of the
-        # triangle, 1/6 of the interpolation; the Gaussian adds what is between.
-        sigma_y, sigma_x = (math.sqrt(max(k * k - 1, 1e-6) / 6) for k in shrink)
-        kernel = [
-            3 if sigma < 0.8 else 2 * math.ceil(1.6 * sigma) + 1
-            for sigma in (sigma_x, sigma_y)
-        ]
+    # Variances, in pixels of the image, where it shrinks k times: k^2/6 of the
+    # triangle, 1/6 of the interpolation; the Gaussian adds what is between.
+    sigma_y, sigma_x = (
+        math.sqrt(max((side / size) ** 2 - 1, 0) / 6) for side in pixels.shape[:2]
+    )
+    kernel = _taps(sigma_x), _taps(sigma_y)
+    if kernel != (1, 1):
         pixels = cv2.GaussianBlur(
             pixels, kernel, sigmaX=max(sigma_x, 0.01), sigmaY=max(sigma_y, 0.01)
         )
     pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
     return pixels.reshape(size, size, -1)
+
+
+def _taps(sigma: float) -> int:
+    """Length of the Gaussian's kernel."""
+    if sigma < _NARROWEST:
+        return 1
+    return 3 if sigma < 0.8 else 2 * math.ceil(1.6 * sigma) + 1
 
 
 def center_crop(pixels: np.ndarray, size: int, resize: int) -> np.ndarray:

@@ -31,6 +31,47 @@ def test_a_jpeg_decodes_to_the_pixels_of_pillow(options):
     np.testing.assert_array_equal(decode(data, 'x'), by_pillow(data))
 
 
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'subsampling': '4:4:4'},
+        {'subsampling': '4:2:2'},
+        {'subsampling': '4:2:0'},
+        {'restart_marker_rows': 1},
+        {'restart_marker_blocks': 3},
+        {'progressive': True},
+        {'exif': b'Exif\0\0'},
+    ],
+)
+def test_the_upper_rows_are_those_of_the_whole(options, channels):
+    data = jpeg(0, 203, 131, **options)
+    whole = decode(data, 'x', channels=channels)
+    for count in (1, 8, 17, 100, 186, 187, 203):
+        pixels = decode(data, 'x', channels=channels, rows=lambda *_: count)  # noqa: B023
+        assert len(pixels) >= count
+        np.testing.assert_array_equal(pixels[:count], whole[:count])
+
+
+def test_the_rest_of_a_jpeg_is_not_decoded():
+    seen = []
+
+    def rows(*shape):
+        seen.append(shape)
+        return 10
+
+    assert len(decode(jpeg(0, 400, 60), 'x', rows=rows)) < 50
+    assert seen == [(400, 60)]
+
+
+def test_a_grey_jpeg_has_upper_rows_too():
+    data = encoded(picture(203, 131)[..., 0], 'JPEG')
+    whole = decode(data, 'x')
+    pixels = decode(data, 'x', rows=lambda *_: 50)
+    assert 50 <= len(pixels) < 100
+    np.testing.assert_array_equal(pixels[:50], whole[:50])
+
+
 def test_a_cmyk_jpeg_looks_as_it_should():
     # Pillow writes CMYK as Adobe does, inverted, and marks it so.
     data = encoded(Image.fromarray(picture()).convert('CMYK'), 'JPEG', quality=95)
@@ -117,10 +158,17 @@ def test_one_channel_is_the_brightness(format):
     assert np.abs(difference).max() <= 1
 
 
+def no_height(data):
+    start = data.index(b'\xff\xc0') + 5
+    return data[:start] + b'\0\0' + data[start + 2 :]
+
+
 @pytest.mark.parametrize(
     ('data', 'message'),
     [
         pytest.param(b'', 'an empty file', id='empty'),
+        pytest.param(b'\xff\xd8\xff\xd9', '', id='no header'),
+        pytest.param(no_height(jpeg()), '', id='no height'),
         pytest.param(b'no image at all', 'not an image file', id='text'),
         pytest.param(jpeg()[:-200], 'image file is truncated', id='cut jpeg'),
         pytest.param(jpeg()[:-2], 'image file is truncated', id='no end marker'),

@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from slimjax.data.resize import (
+    _NARROWEST,
     Augmentation,
     center_crop,
     crop_box,
@@ -86,6 +88,13 @@ def test_a_part_of_an_image_is_resized_as_if_it_stood_alone(side):
     np.testing.assert_array_equal(
         resize_smoothly(part, side), resize_smoothly(part.copy(), side)
     )
+
+
+def test_a_gaussian_that_is_left_out_would_have_done_nothing():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    for sigma in (0.05, 0.2, _NARROWEST):
+        blurred = cv2.GaussianBlur(pixels, (3, 3), sigmaX=sigma, sigmaY=sigma)
+        np.testing.assert_array_equal(blurred, pixels)
 
 
 def test_crop_boxes_have_the_stated_area_and_ratio():

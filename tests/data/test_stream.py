@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from slimjax.data.base import Example, Subset
+from slimjax.data.examples import Decoder, TrainExample
 from slimjax.data.pipeline import (
     Augmentation,
     Format,
@@ -182,6 +183,22 @@ def test_evaluation_with_workers_is_the_same():
     assert len(found[0]) == len(found[1]) == 3
     for one, other in zip(*found, strict=True):
         assert_equal(one, other)
+
+
+@pytest.mark.parametrize('broken', [jpeg()[:300], b'', jpeg()[:600] + b'\xff\xd9'])
+def test_a_crop_is_that_of_the_whole_image(broken):
+    # Small sets are decoded whole, and kept; of others no more than is needed.
+    files = Files([jpeg(seed, 200, 180) for seed in range(6)] + [broken])
+    for place in range(7):
+        rngs = [np.random.default_rng(place) for _ in range(2)]
+        kept, read = (
+            TrainExample(Decoder(files, FORMAT, keep=keep), 7, 16, Augmentation())(
+                place, rng
+            )
+            for keep, rng in zip((True, False), rngs, strict=True)
+        )
+        assert_equal(read, kept)
+        assert rngs[0].random() == rngs[1].random()
 
 
 def test_a_source_of_another_number_of_channels_is_an_error():
