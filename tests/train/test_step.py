@@ -183,10 +183,12 @@ def test_other_optimizers_train(optimizer):
 @pytest.mark.parametrize(
     ('name', 'widths'),
     [
+        # Compilation takes most of a minute: a small one of the family stands for it.
+        ('resnet14', (0.25, 0.5, 0.75, 1.0)),
         ('mobilenet_v1', (0.25, 0.5, 0.75, 1.0)),
-        ('mobilenet_v2', (0.35, 0.5, 0.75, 1.0)),
-        ('shufflenet', (0.5, 1.0, 2.0)),
-        ('resnet50', (0.25, 0.5, 0.75, 1.0)),
+        pytest.param('mobilenet_v2', (0.35, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
+        pytest.param('shufflenet', (0.5, 1.0, 2.0), marks=pytest.mark.slow),
+        pytest.param('resnet50', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
     ],
 )
 def test_all_widths_need_the_memory_of_the_widest(name, widths):
