@@ -10,6 +10,7 @@ from slimjax.gap import statistics_gap
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
+from slimjax.sorting import sort_channels
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import Aux, WidthResult, sum_over_widths
 from slimjax.variables import apply_train, split_variables, stats_collections
@@ -34,6 +35,7 @@ __all__ = [
     'extract',
     'interop',
     'make_divisible',
+    'sort_channels',
     'split_variables',
     'statistics_gap',
     'stats_collection',

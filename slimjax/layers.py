@@ -14,6 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from slimjax.convolution import Form, convolve
+from slimjax.masking import Count, first_channels, from_groups, to_groups
 from slimjax.width import (
     ChannelTable,
     Rounding,
@@ -27,6 +28,8 @@ from slimjax.width import (
 Initializer = Callable[..., Array]
 # The collection in which a pass shows the parts of its variables that it uses.
 ACTIVE = 'active'
+# Numbers of input and output channels that are switched on, see `slimjax.masking`.
+Counts = tuple[Count, Count]
 
 
 class SlimConv(nn.Module):
@@ -38,6 +41,10 @@ class SlimConv(nn.Module):
     The first channels of the input meet the first rows of the kernel. Behind a
     concatenation (U-Net, DenseNet) that would be wrong, as each part is slimmed by
     itself: state the parts with `in_splits`.
+
+    Called with `channels=(inputs, outputs)`, numbers that may be traced, it runs as the
+    narrow layer with so many of each, on arrays of the size of `width`: of the inputs,
+    all behind the first are zeros, and of the outputs too. See `slimjax.masking`.
 
     Attributes:
         features: output channels at width 1.0.
@@ -107,6 +114,7 @@ class SlimConv(nn.Module):
         inputs: Float[Array, 'batch height width in'],
         *,
         width: Width | None = None,
+        channels: Counts | None = None,
     ) -> Float[Array, 'batch new_height new_width out']:
         name = 'depthwise_kernel' if self.depthwise else 'kernel'
         width = widest(self.widths) if width is None else canonical(width)
@@ -116,6 +124,8 @@ class SlimConv(nn.Module):
                 f'group of channels, not with feature_group_count='
                 f'{self.feature_group_count}; convolve the parts by layers of their own'
             )
+        if channels is not None and self.in_splits:
+            raise ValueError(f'{layer_path(self)}: in_splits takes no channels=')
         stored = _stored_outputs(self)
         if self.depthwise:
             active, groups, stored_in = inputs.shape[-1], inputs.shape[-1], 1
@@ -139,6 +149,9 @@ class SlimConv(nn.Module):
             bias = _grouped_prefix(bias, active, 1 if self.depthwise else groups)
         sow_active(self, {name: kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        arranged = channels is not None and groups > 1 and not self.depthwise
+        if arranged:
+            inputs = to_groups(inputs, channels[0], groups)
         outputs = convolve(
             inputs,
             kernel,
@@ -148,11 +161,20 @@ class SlimConv(nn.Module):
             groups=groups,
             form=self.conv_form,
         )
-        return outputs if bias is None else outputs + bias.reshape(1, 1, 1, -1)
+        if bias is not None:
+            outputs = outputs + bias.reshape(1, 1, 1, -1)
+        if channels is None:
+            return outputs
+        if arranged:
+            return from_groups(outputs, channels[1], groups)
+        return first_channels(outputs, channels[0 if self.depthwise else 1])
 
 
 class SlimDense(nn.Module):
     """A dense layer whose kernel is sliced to the width.
+
+    Called with `channels=(inputs, outputs)`, it switches off the outputs behind the
+    first so many, see `SlimConv`.
 
     Attributes:
         features: outputs at width 1.0.
@@ -197,7 +219,11 @@ class SlimDense(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Float[Array, '*batch in'], *, width: Width | None = None
+        self,
+        inputs: Float[Array, '*batch in'],
+        *,
+        width: Width | None = None,
+        channels: Counts | None = None,
     ) -> Float[Array, '*batch out']:
         width = widest(self.widths) if width is None else canonical(width)
         active, stored = self.output_channels(width), _stored_outputs(self)
@@ -216,9 +242,9 @@ class SlimDense(nn.Module):
         sow_active(self, {'kernel': kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         outputs = inputs @ kernel
-        if bias is None:
-            return outputs
-        return outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+        if bias is not None:
+            outputs = outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+        return outputs if channels is None else first_channels(outputs, channels[1])
 
 
 def _output_channels(layer: SlimConv | SlimDense, width: Width) -> int:

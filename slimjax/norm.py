@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
 from slimjax.layers import layer_path, sow_active, untraced_param
+from slimjax.masking import Count, first_channels, from_groups
 from slimjax.width import (
     ChannelTable,
     Rounding,
@@ -52,6 +53,9 @@ class SwitchableBatchNorm(nn.Module):
     Statistics of width 0.25 are the variables `mean` and `var` in the collection
     `batch_stats_0.25`; its scale and bias stand in `params` under `'0.25'`. A pass
     with `train=True` normalises by the batch and needs that one collection mutable.
+
+    Called with `channels=`, a number that may be traced, it switches off the channels
+    behind so many, see `slimjax.masking`; it then keeps no running statistics.
 
     Attributes:
         widths: the widths that get variables; `init` creates all of them.
@@ -114,6 +118,7 @@ class SwitchableBatchNorm(nn.Module):
         *,
         width: Width | None = None,
         train: bool = False,
+        channels: Count | None = None,
     ) -> Float[Array, 'batch *space channels']:
         if self.mode not in NORM_MODES:
             raise ValueError(f'norm={self.mode!r}; allowed: {", ".join(NORM_MODES)}')
@@ -131,21 +136,23 @@ class SwitchableBatchNorm(nn.Module):
         if train:
             axis_name = None if self.is_initializing() else self.axis_name
             moments = group_moments(values, self.norm_batch, axis_name)
-            if not self.is_initializing():
+            if not self.is_initializing() and channels is None:
                 self._update(width, mean, var, moments)
             batch_mean, batch_var = moments.mean, moments.var
         else:
             own_mean, own_var = (
-                self._prefix(each.value, count) for each in (mean, var)
+                self._prefix(each.value, count, channels) for each in (mean, var)
             )
             sow_active(self, {'mean': own_mean, 'var': own_var})
             batch_mean, batch_var = own_mean[None], own_var[None]
-        scale, bias = (self._prefix(leaf, count) for leaf in (scale, bias))
+        scale, bias = (self._prefix(leaf, count, channels) for leaf in (scale, bias))
         sow_active(self, {'scale': scale, 'bias': bias})
         scale, bias = (leaf.astype(statistics_dtype) for leaf in (scale, bias))
         outputs = normalize(
             values, batch_mean, batch_var, scale, bias, epsilon=self.epsilon
         )
+        if channels is not None:
+            outputs = first_channels(outputs, channels)
         return outputs.astype(self.dtype or inputs.dtype)
 
     def _counts(self, inputs: int, width: Width) -> dict[Width, int]:
@@ -231,10 +238,13 @@ class SwitchableBatchNorm(nn.Module):
                 f'but its input has {count}'
             )
 
-    def _prefix(self, leaf: Array, count: int) -> Array:
+    def _prefix(self, leaf: Array, count: int, channels: Count | None = None) -> Array:
         """The part of a variable that `count` active channels use."""
         parts = leaf.reshape(self.groups, -1)
-        return parts[:, : count // self.groups].reshape(count)
+        part = parts[:, : count // self.groups].reshape(count)
+        if channels is None or self.groups == 1:
+            return part
+        return from_groups(part, channels, self.groups)
 
     def _update(self, width: Width, mean, var, moments: Moments):
         collection = SHARED_STATS if self.mode == 'shared' else stats_collection(width)

@@ -117,7 +117,7 @@ def _costs(model, image_shape, widths) -> tuple[int, dict[Width, WidthCost]]:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     keywords = pass_keywords(model, widths)
     widest = next(iter(keywords))
-    with _plain_convolutions():
+    with plain_convolutions():
         key = jax.eval_shape(jax.random.key, 0)
         init = partial(model.init, **keywords[widest])
         variables = jax.eval_shape(init, key, images)
@@ -158,7 +158,7 @@ def _cost(model, variables, images, keywords) -> WidthCost:
 
 
 @contextlib.contextmanager
-def _plain_convolutions() -> Iterator[None]:
+def plain_convolutions() -> Iterator[None]:
     """Has modules call XLA's convolution: shifted products would hide it."""
 
     def interceptor(call, args, kwargs, context):

@@ -11,6 +11,7 @@ from jax import Array
 from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
 from slimjax.layers import SlimConv, SlimDense, sow_if_named
+from slimjax.masking import CHANNELS, Count
 from slimjax.norm import (
     SHARED_STATS,
     NormMode,
@@ -30,14 +31,29 @@ class Maps(NamedTuple):
     Attributes:
         values: `[batch, height, width, channels]` at the width that runs.
         counts: their channels at each of the model's widths, widest first. The stored
-            kernel of the next layer has as many inputs as the largest; a residual is
-            added where counts are equal.
+            kernel of the next layer has as many inputs as the largest.
         same: whether the values are the same at every width, as images are.
+        active: how many channels are switched on, see `slimjax.masking`; None for all.
     """
 
     values: Array
     counts: tuple[int, ...]
     same: bool = False
+    active: Count | None = None
+
+    def with_residual(self, residual: 'Maps', block: nn.Module) -> 'Maps':
+        """Returns the sum of a branch and what it is added to.
+
+        Raises:
+            ValueError: they differ in their channels, as a channel table may have it.
+        """
+        if self.counts != residual.counts:
+            raise ValueError(
+                f'{"/".join(block.path)}: its residual connection adds {self.counts} '
+                f'and {residual.counts} channels, at the widths from the widest down; '
+                'a channel table must give both ends the same'
+            )
+        return self._replace(values=self.values + residual.values)
 
 
 class ConvNorm(nn.Module):
@@ -91,7 +107,8 @@ class ConvNorm(nn.Module):
             name='conv',
             **changed,
         )
-        values = self._convolved(conv, maps, width)
+        active = maps.active if depthwise else self._switched_on()
+        values = self._convolved(conv, maps, width, active)
         counts = maps.counts
         if not depthwise:
             counts = tuple(conv.output_channels(each) for each in conv.widths)
@@ -104,17 +121,29 @@ class ConvNorm(nn.Module):
             name='norm',
             **changed,
         )
-        values = norm(values, width=width, train=train)
+        values = norm(values, width=width, train=train, channels=active)
         if self.activation is not None:
             values = self.activation(values)
-        return Maps(values, counts)
+        return Maps(values, counts, active=active)
 
-    def _convolved(self, conv: SlimConv, maps: Maps, width: Width) -> Array:
+    def _switched_on(self) -> Count | None:
+        """How many outputs the pass asks for."""
+        if self.has_variable(CHANNELS, 'conv'):
+            return self.get_variable(CHANNELS, 'conv')
+        return None
+
+    def _convolved(
+        self, conv: SlimConv, maps: Maps, width: Width, active: Count | None
+    ) -> Array:
         """The convolution, taken from the widest's where that is given and the same."""
         if maps.same and self.has_variable(STEM, 'maps'):
             widest = self.get_variable(STEM, 'maps')
             return widest[..., : conv.output_channels(width)]
-        values = conv(maps.values, width=width)
+        channels = None
+        if active is not None:
+            inputs = maps.values.shape[-1] if maps.active is None else maps.active
+            channels = inputs, active
+        values = conv(maps.values, width=width, channels=channels)
         if maps.same:
             sow_if_named(self, STEM, 'maps', values)
         return values

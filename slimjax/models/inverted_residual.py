@@ -140,7 +140,10 @@ class InvertedResidualNetwork(SlimmableClassifier):
 
 
 class InvertedResidual(nn.Module):
-    """Expands, convolves depthwise, projects; adds its input where sizes agree."""
+    """Expands, convolves depthwise, projects; adds its input where sizes agree.
+
+    They agree or not at width 1.0, for all widths: rounding must not add a connection.
+    """
 
     inputs: int
     stage: Stage
@@ -162,6 +165,6 @@ class InvertedResidual(nn.Module):
             channels, 1, activation=None, zero_init=self.zero_init, name='project'
         )
         outputs = project(hidden, **run)
-        if strides == 1 and maps.counts == outputs.counts:
-            return Maps(maps.values + outputs.values, outputs.counts)
+        if strides == 1 and self.inputs == channels:
+            return outputs.with_residual(maps, self)
         return outputs

@@ -58,18 +58,19 @@ class ResNet(SlimmableClassifier):
             stem = conv_norm(self.base_features, 7, strides=2, name='stem')
             maps = stem(maps, **run)
             pooled = max_pool(maps.values, padding=1, form=self.conv_form)
-            maps = Maps(pooled, maps.counts)
-        stages = {}
+            maps = maps._replace(values=pooled)
+        stages, inputs = {}, self.base_features
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             for index in range(blocks):
                 block = Bottleneck(
+                    inputs,
                     self.base_features * 2 ** (stage - 1),
                     2 if index == 0 and stage > 1 else 1,
                     conv_norm,
                     self.zero_init_residual,
                     name=f'stage{stage}_block{index + 1}',
                 )
-                maps = block(maps, **run)
+                maps, inputs = block(maps, **run), _EXPANSION * block.channels
             stages[f'stage{stage}'] = maps.values
         return stages if features else self.head(maps, width)
 
@@ -77,6 +78,7 @@ class ResNet(SlimmableClassifier):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions around a residual connection."""
 
+    inputs: int
     channels: int
     strides: int
     conv_norm: partial[ConvNorm]
@@ -93,8 +95,9 @@ class Bottleneck(nn.Module):
         hidden = self.conv_norm(
             outputs, 1, activation=None, zero_init=self.zero_init, name='conv3'
         )(hidden, **run)
-        if self.strides != 1 or maps.counts != hidden.counts:
+        if self.strides != 1 or self.inputs != outputs:
             maps = self.conv_norm(
                 outputs, 1, strides=self.strides, activation=None, name='shortcut'
             )(maps, **run)
-        return Maps(nn.relu(maps.values + hidden.values), hidden.counts)
+        added = hidden.with_residual(maps, self)
+        return added._replace(values=nn.relu(added.values))

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slimjax.masking import concatenated, shuffled
 from slimjax.models.common import (
     ConvNorm,
     Maps,
@@ -110,7 +111,7 @@ class ShuffleNet(SlimmableClassifier):
         if not self.small_images:
             padding = int(self.pad_max_pool)
             pooled = max_pool(maps.values, padding, form=self.conv_form)
-            maps = Maps(pooled, maps.counts)
+            maps = maps._replace(values=pooled)
         stages, inputs = {}, _STEM
         for stage, (channels, blocks) in enumerate(_STAGES, start=1):
             for index in range(blocks):
@@ -151,9 +152,8 @@ class ShuffleBlock(nn.Module):
             rounding=each_group,
             name='squeeze',
         )(maps, **run)
-        hidden = Maps(_shuffle(hidden.values), hidden.counts)
         depthwise = self.conv_norm(None, 3, activation=None, name='depthwise')
-        hidden = depthwise(hidden, **run)
+        hidden = depthwise(_shuffle(hidden), **run)
         expand = self.conv_norm(
             self.channels,
             1,
@@ -163,8 +163,8 @@ class ShuffleBlock(nn.Module):
             zero_init=self.zero_init,
             name='expand',
         )
-        hidden = expand(hidden, **run)
-        return Maps(nn.relu(maps.values + hidden.values), hidden.counts)
+        added = expand(hidden, **run).with_residual(maps, self)
+        return added._replace(values=nn.relu(added.values))
 
 
 class DownBlock(nn.Module):
@@ -195,11 +195,10 @@ class DownBlock(nn.Module):
                     for group in range(_GROUPS)
                 ]
             )
-        hidden = Maps(_shuffle(hidden.values), hidden.counts)
         depthwise = self.conv_norm(
             None, 3, strides=2, activation=None, name='depthwise'
         )
-        hidden = depthwise(hidden, **run)
+        hidden = depthwise(_shuffle(hidden), **run)
         expand = self.conv_norm(
             self.channels - self.inputs,
             1,
@@ -210,20 +209,27 @@ class DownBlock(nn.Module):
         )
         hidden = expand(hidden, **run)
         pooled = average_pool(maps.values, self.count_padding)
-        residual = Maps(nn.relu(hidden.values), hidden.counts)
-        return _concatenate([residual, Maps(pooled, maps.counts)])
+        residual = hidden._replace(values=nn.relu(hidden.values))
+        return _concatenate([residual, maps._replace(values=pooled)])
 
 
 def _concatenate(parts: Sequence[Maps]) -> Maps:
-    values = jnp.concatenate([part.values for part in parts], axis=-1)
+    values = [part.values for part in parts]
     counts = tuple(
         sum(each) for each in zip(*(part.counts for part in parts), strict=True)
     )
-    return Maps(values, counts)
+    if all(part.active is None for part in parts):
+        return Maps(jnp.concatenate(values, axis=-1), counts)
+    active = [
+        part.values.shape[-1] if part.active is None else part.active for part in parts
+    ]
+    return Maps(concatenated(values, active), counts, active=sum(active))
 
 
-def _shuffle(values: Array) -> Array:
+def _shuffle(maps: Maps) -> Maps:
     """Deals the channels of the groups out one by one."""
-    shape = values.shape
-    parts = values.reshape(*shape[:-1], _GROUPS, shape[-1] // _GROUPS)
-    return parts.swapaxes(-1, -2).reshape(shape)
+    values = maps.values
+    if maps.active is not None:
+        return maps._replace(values=shuffled(values, maps.active, _GROUPS))
+    parts = values.reshape(*values.shape[:-1], _GROUPS, values.shape[-1] // _GROUPS)
+    return maps._replace(values=parts.swapaxes(-1, -2).reshape(values.shape))

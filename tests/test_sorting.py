@@ -1,0 +1,104 @@
+"""Sorted channels: the same function, the important ones in front."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slimjax
+from slimjax.sorting import CRITERIA
+
+SHAPE = (32, 32, 3)
+
+
+def trained(name, width, dtype=jnp.float64, **fields):
+    """A network none of whose channels is like another."""
+    model = slimjax.create_model(
+        name,
+        num_classes=5,
+        widths=(width,),
+        dtype=dtype,
+        param_dtype=dtype,
+        **fields,
+    )
+    images = jax.random.normal(jax.random.key(0), (3, *SHAPE), dtype)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        kind = path[-1].key
+        fan_in = np.prod(leaf.shape[:-1]) if leaf.ndim > 1 else 100
+        values = rng.normal(size=leaf.shape) * np.sqrt(2 / fan_in)
+        positive = np.abs(values) + {'var': 0.3, 'scale': 1.0}.get(kind, 0)
+        return np.asarray(positive if kind in ('var', 'scale') else values, dtype)
+
+    return model, jax.tree_util.tree_map_with_path(draw, shapes), images
+
+
+@pytest.mark.parametrize('by', CRITERIA)
+@pytest.mark.parametrize(
+    ('name', 'width'),
+    [
+        ('resnet14', 0.25),
+        ('mobilenet_v1', 0.25),
+        ('mobilenet_v2', 0.35),
+        ('shufflenet', 0.5),
+    ],
+)
+def test_the_widest_network_computes_what_it_did(name, width, by):
+    with jax.enable_x64(True):
+        model, variables, images = trained(name, width)
+        batch = {'image': images, 'label': jnp.array([0, 1, 2])}
+        after = slimjax.sort_channels(model, variables, by, batch=batch)
+        apply = jax.jit(model.apply)
+        logits = apply(variables, images)
+        assert np.std(logits, 0).min() > 1e-3 * np.abs(logits).max()
+        np.testing.assert_allclose(apply(after, images), logits, rtol=1e-9, atol=1e-9)
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), variables, after)
+        assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) / 2
+
+
+def test_channels_of_a_residual_connection_are_sorted_together():
+    with jax.enable_x64(True):
+        model, variables, _ = trained('resnet14', 0.25, stage_sizes=(2,))
+        after = slimjax.sort_channels(model, variables, image_shape=SHAPE)['params']
+
+        def norms(*path):
+            kernel = after[path[0]][path[1]]['conv']['kernel']
+            return np.abs(kernel).sum((0, 1, 2))
+
+        tied = sum(
+            norms(*path)
+            for path in (
+                ('stage1_block1', 'shortcut'),
+                ('stage1_block1', 'conv3'),
+                ('stage1_block2', 'conv3'),
+            )
+        )
+        for sums in (tied, norms('stage1_block2', 'conv1')):
+            assert (np.diff(sums) <= 1e-12).all()
+
+
+def test_colours_and_classes_stay_where_they_are():
+    model, variables, _ = trained('resnet14', 0.25, jnp.float32)
+    after = slimjax.sort_channels(model, variables, image_shape=SHAPE)['params']
+    before = variables['params']
+    np.testing.assert_array_equal(
+        after['classifier']['bias'], before['classifier']['bias']
+    )
+    stems = (tree['stem']['conv']['kernel'] for tree in (before, after))
+    before, after = (np.sort(stem, axis=-1) for stem in stems)
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'by': 'l2'}, "by='l2'; allowed are l1, bn_scale, taylor"),
+        ({'by': 'taylor'}, 'needs batch='),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    model, variables, _ = trained('resnet14', 0.25, jnp.float32)
+    with pytest.raises(ValueError, match=message):
+        slimjax.sort_channels(model, variables, image_shape=SHAPE, **arguments)
