@@ -7,7 +7,8 @@ from slimjax import interop
 from slimjax.calibrate import calibrate
 from slimjax.deploy.extract import extract
 from slimjax.gap import statistics_gap
-from slimjax.layers import SlimConv, SlimDense
+from slimjax.layer_norm import SlimLayerNorm
+from slimjax.layers import SlimConv, SlimDense, slim_param
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
 from slimjax.train.losses import correct_in_top, cross_entropy
@@ -22,6 +23,7 @@ __all__ = [
     'ChannelTable',
     'SlimConv',
     'SlimDense',
+    'SlimLayerNorm',
     'SlimmableClassifier',
     'SwitchableBatchNorm',
     'WidthResult',
@@ -34,6 +36,7 @@ __all__ = [
     'extract',
     'interop',
     'make_divisible',
+    'slim_param',
     'split_variables',
     'statistics_gap',
     'stats_collection',
