@@ -99,7 +99,7 @@ def receptive_fields(
             if '/'.join(module.path) == layer.name:
                 values.append(output)
 
-        with nn.intercept_methods(_without_norms), outputs_seen(see):
+        with outputs_seen(see), nn.intercept_methods(_without_norms):
             model.apply(positive, images, **keywords)
         return (values[-1] > 0).any(-1)
 
