@@ -34,7 +34,7 @@ def plot_naive(curves: NaiveCurves, path: str | pathlib.Path, title: str = '') -
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_naive(curves, pathlib.Path(folder, 'naive.png'), 'Digits')
     """
-    figure = new_figure((13, 3.7))
+    figure = new_figure((13, 3.7), dpi=100)
     panels = figure.subplots(1, 1 + len(CURVES), sharex=True, sharey=True)
     for arm, points in curves.train.items():
         _line(panels[0], points, TITLES[arm], _COLORS[arm])

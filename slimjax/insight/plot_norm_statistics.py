@@ -41,7 +41,7 @@ def plot_norm_statistics(
             raise ValueError(
                 f'channels {", ".join(map(str, channels))}: {name} has 0 to {most - 1}'
             )
-    figure = new_figure((3 * len(norms) + 4, 8))
+    figure = new_figure((3 * len(norms) + 4, 7), dpi=100)
     panels = figure.subplots(
         len(QUANTITIES),
         len(norms) + 1,
@@ -57,7 +57,7 @@ def plot_norm_statistics(
     for panel, name in zip(panels[0], norms, strict=False):
         panel.set_title(name, fontsize=10)
     for panel in panels[-1][:-1]:
-        panel.set_xlabel('width')
+        panel.set_xlabel('width, a line a channel')
     panels[0][-1].set_title('discrepancy of the widths', fontsize=10)
     panels[-1][-1].set_xlabel('depth, norms from the images')
     for panel in panels.flat:
