@@ -8,9 +8,10 @@ from slimjax.calibrate import calibrate
 from slimjax.deploy.extract import extract
 from slimjax.gap import statistics_gap
 from slimjax.layer_norm import SlimLayerNorm
-from slimjax.layers import SlimConv, SlimDense, slim_param
+from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
+from slimjax.parameter import slim_param
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import Aux, WidthResult, sum_over_widths
 from slimjax.variables import apply_train, split_variables, stats_collections

@@ -14,7 +14,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from slimjax.dtypes import at_least_float32
-from slimjax.layers import layer_path, slim_param
+from slimjax.layers import layer_path
+from slimjax.parameter import slim_param
 from slimjax.width import Width, canonical, widest, width_name
 
 
