@@ -7,9 +7,11 @@ from slimjax import interop
 from slimjax.calibrate import calibrate
 from slimjax.deploy.extract import extract
 from slimjax.gap import statistics_gap
+from slimjax.layer_norm import SlimLayerNorm
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models import MODELS, SlimmableClassifier, create_model
 from slimjax.norm import SwitchableBatchNorm, stats_collection
+from slimjax.parameter import slim_param
 from slimjax.sorting import sort_channels
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import Aux, WidthResult, sum_over_widths
@@ -23,6 +25,7 @@ __all__ = [
     'ChannelTable',
     'SlimConv',
     'SlimDense',
+    'SlimLayerNorm',
     'SlimmableClassifier',
     'SwitchableBatchNorm',
     'WidthResult',
@@ -35,6 +38,7 @@ __all__ = [
     'extract',
     'interop',
     'make_divisible',
+    'slim_param',
     'sort_channels',
     'split_variables',
     'statistics_gap',

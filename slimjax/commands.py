@@ -18,7 +18,7 @@ from slimjax.train.checkpoint import Checkpoints, check_shapes, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
-from slimjax.train.report import silent
+from slimjax.train.report import jsonable, silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
 from slimjax.width import width_name
@@ -134,6 +134,7 @@ def calibrate_workdir(
             stats,
             {
                 **meta,
+                'config': jsonable(config),
                 'widths': [width_name(width) for width in run.model.widths],
                 'averaged': False,
                 'weights_from': str(workdir),

@@ -4,6 +4,8 @@ import importlib.util
 import pathlib
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 from slimjax.config import FIELDS, complete, state_model_field, unknown_field
 
@@ -49,3 +51,36 @@ def expect_changes(config: ml_collections.ConfigDict, arguments: list[str]) -> N
             raise ValueError(unknown_field(first))
         if first == 'model_fields':
             state_model_field(config, model, rest)
+
+
+def change(config: ml_collections.ConfigDict, changes: list[str]) -> None:
+    """Changes a complete config in place.
+
+    Args:
+        config: a complete config.
+        changes: `--config.FIELD=VALUE`, each.
+
+    Raises:
+        ValueError: a change that is none, a field that does not exist, or a value of
+            another type.
+
+    Example:
+        >>> config = complete({})
+        >>> change(config, ['--config.seed=3', '--config.widths=(0.5,1.0)'])
+        >>> config.seed, config.widths
+        (3, (0.5, 1.0))
+    """
+    other = [each for each in changes if not each.startswith(_FLAG) or '=' not in each]
+    if other:
+        raise ValueError(f'{other[0]!r} is not understood: {_FLAG}FIELD=VALUE is')
+    expect_changes(config, changes)
+    # Flags of its own: the program's are not the library's to touch.
+    values = flags.FlagValues()
+    arguments = ['', *changes]
+    config_flags.DEFINE_config_dict(
+        'config', config, flag_values=values, sys_argv=arguments
+    )
+    try:
+        values(arguments)
+    except flags.Error as error:
+        raise ValueError(str(error)) from None

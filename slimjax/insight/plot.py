@@ -48,20 +48,11 @@ def plot_accuracy(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_accuracy(results, pathlib.Path(folder, 'accuracy.png'), 'Digits')
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "a plot needs matplotlib: pip install 'slimjax[demo]'"
-        ) from None
+    figure = new_figure((7, 4.5))
     series = {
         name: _points(name, each)
         for name, each in {label: results, **(others or {})}.items()
     }
-    # A canvas of its own leaves the backend of the user's pyplot alone.
-    figure = Figure(figsize=(7, 4.5), dpi=150, layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     share = _scale_axes(axes, [point for points in series.values() for point in points])
     for number, (name, points) in enumerate(series.items()):
@@ -166,6 +157,33 @@ def _label_points(axes, points: Points, rivals: list[Points], share, color) -> N
             fontsize=8.5,
             color=color,
         )
+
+
+def new_figure(size: tuple[float, float], dpi: int = 150):
+    """Returns an empty Matplotlib figure, which leaves the user's pyplot alone.
+
+    Args:
+        size: width and height in inches.
+        dpi: pixels an inch.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> new_figure((4, 3)).axes
+        []
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "a plot needs matplotlib: pip install 'slimjax[demo]'"
+        ) from None
+    figure = Figure(figsize=size, dpi=dpi, layout='constrained')
+    # A canvas of its own: pyplot would choose a backend.
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_png(figure, path: pathlib.Path) -> None:

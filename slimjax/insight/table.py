@@ -1,6 +1,6 @@
 """Costs and scores of all widths as a table for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -76,3 +76,17 @@ def _size(row: tuple[str, Mapping[str, Any]]) -> tuple[float, float]:
     except ValueError:
         multiplier = 0.0
     return values.get('macs') or 0, multiplier
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns a line for each row, whose cells stand under one another.
+
+    Example:
+        >>> aligned([('stem', '16'), ('block1/conv', '32')])
+        ['stem         16', 'block1/conv  32']
+    """
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        '  '.join(cell.ljust(n) for cell, n in zip(row, sizes, strict=True)).rstrip()
+        for row in rows
+    ]

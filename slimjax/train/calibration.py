@@ -80,8 +80,8 @@ class RunCalibration:
         stats = self._stats(self._of_drawn, state.params, state.stats)
         return state.replace(stats=stats)
 
-    def anew(self, params: Any, say: Callable[[str], None]) -> Any:
-        """Returns statistics of all widths, and says the gap between the methods.
+    def anew(self, params: Any, say: Callable[[str], None] | None = None) -> Any:
+        """Returns statistics of all widths; with `say`, tells the methods' gap.
 
         Raises:
             ValueError: widths that share statistics, which cannot be right for all.

@@ -22,6 +22,9 @@ from slimjax.train.teaching import teaching_lines
 from slimjax.width import widest as widest_of
 from slimjax.width import width_name
 
+# What is asked for scalars of a state at each evaluation.
+Measure = Callable[[int, TrainState], Mapping[str, float]]
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss was NaN or infinite, or the gradient; the message names step and width."""
@@ -33,6 +36,7 @@ def train(
     *,
     overridden: tuple[str, ...] = (),
     writer: Writer | None = None,
+    measure: Measure | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = print,
 ) -> Results | None:
@@ -43,6 +47,8 @@ def train(
         workdir: holds `checkpoints/` and `metrics.jsonl`; made if missing.
         overridden: fields that the command line changed, marked in what is printed.
         writer: gets all scalars too, such as a clu `MetricWriter`.
+        measure: `measure(step, state)` returns further scalars at each evaluation, a
+            function of the state alone; they are written beside the others.
         should_stop: asked after each step; True saves the state and returns.
         say: prints a line for a person.
 
@@ -64,7 +70,9 @@ def train(
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         state, start = _first_state(run, checkpoints, say)
         writers = _writers(run.config, workdir, start, writer)
-        finished = _advance(run, state, start, checkpoints, writers, should_stop, say)
+        finished = _advance(
+            run, state, start, checkpoints, writers, measure, should_stop, say
+        )
         if not finished:
             return None
         return _test(run, checkpoints, workdir, writers, say)
@@ -98,6 +106,7 @@ def _advance(
     start: int,
     checkpoints: Checkpoints,
     writers: list[Writer],
+    measure: Measure | None,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> bool:
@@ -133,6 +142,9 @@ def _advance(
                 score = None
                 if evaluated:
                     state, score = _validate(run, state, step, writers, say)
+                    scalars = measure(step, state) if measure else {}
+                    for each in writers if scalars else ():
+                        each.write_scalars(step, scalars)
                 for each in writers:
                     each.flush()
                 checkpoints.save(state, run.meta, score)
