@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from slimjax.layers import SlimConv, SlimDense
 from slimjax.models.slim_layers import slim_layers
 from slimjax.search.variables import Variable, find_variables
 from slimjax.tie_labels import FIXED
 from slimjax.tie_reader import Path
 from slimjax.ties import channel_ties
-from slimjax.width import ChannelTable, widest, width_name
+from slimjax.width import ChannelTable, Width, widest, width_name
 
 # Changes of a variable at a time, as published.
 CHUNKS = 12
@@ -47,7 +48,7 @@ class SearchSpace:
 
     Attributes:
         variables: the numbers of channels that change.
-        layers: the paths of the layers that they change.
+        layers: by their paths those whose channels the width decides.
         channels: of each of these layers.
         multiply_adds: of each convolution and matrix product, an output channel's for
             one channel of its input; its inputs a group; its outputs.
@@ -55,7 +56,7 @@ class SearchSpace:
     """
 
     variables: tuple[Variable, ...]
-    layers: tuple[str, ...]
+    layers: Mapping[str, SlimConv | SlimDense]
     channels: Linear
     multiply_adds: tuple[np.ndarray, Linear, Linear]
     sizes: tuple[Linear, ...]
@@ -93,20 +94,14 @@ class SearchSpace:
             name, tuple(zip(self.layers, channels, strict=True)), macs=macs
         )
 
-    def counts(self, channels: Mapping[str, int]) -> np.ndarray:
-        """Returns the network of given numbers of channels of its layers.
-
-        Raises:
-            ValueError: they are no network of the space, as tied layers differ.
-        """
-        found = np.array([channels[v.segments[0].layers[0]] for v in self.variables])
-        for layer, count in zip(self.layers, self.channels.of(found), strict=True):
-            if channels[layer] != count:
-                raise ValueError(
-                    f'{layer} has {channels[layer]} channels, and must have '
-                    f'{int(count)}, as layers that are tied to it'
-                )
-        return found
+    def uniform(self, width: Width) -> np.ndarray:
+        """Returns the network of a width multiplier."""
+        channels = {
+            path: layer.output_channels(width) for path, layer in self.layers.items()
+        }
+        return np.array(
+            [channels[each.segments[0].layers[0]] for each in self.variables]
+        )
 
 
 def search_space(
@@ -157,7 +152,7 @@ def search_space(
     each, inputs, outputs = zip(*ties.multiply_adds, strict=True)
     return SearchSpace(
         variables,
-        tuple(given),
+        layers,
         counted(list(given.values())),
         # Each group of a grouped convolution reads its own inputs.
         (np.array(each), counted([read.T for read in inputs]), counted(outputs)),
