@@ -25,8 +25,8 @@ def network(name):
         'resnet14': {'base_features': 8, 'widths': (0.5, 1)},
         'shufflenet': {'widths': (0.25, 0.5)},
         'mobilenet_v1': {'widths': (0.15, 0.25)},
-        'mobilenet_v2': {'widths': (0.15, 0.35), 'slim_tail': True},
-        'mnasnet': {'widths': (0.15, 0.35), 'slim_tail': True},
+        'mobilenet_v2': {'widths': (0.25, 0.5), 'slim_tail': True},
+        'mnasnet': {'widths': (0.25, 0.5), 'slim_tail': True},
     }
     model = slimjax.create_model(
         name,
