@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slimjax.insight.memory import format_bytes
+
 
 def format_count(value: float) -> str:
     """Returns a count for people.
@@ -30,6 +32,12 @@ _COLUMNS = {
     'top5': ('top-5 %', _percent),
     'loss': ('loss', '{:.4f}'.format),
     'latency_ms': ('ms an image', '{:.3f}'.format),
+    'latency_ms_p50': ('p50 ms', '{:.3f}'.format),
+    'latency_ms_p95': ('p95 ms', '{:.3f}'.format),
+    'images_per_s': ('images/s', '{:,.0f}'.format),
+    'weight_bytes': ('weights', format_bytes),
+    'temporary_bytes': ('temporaries', format_bytes),
+    'energy_mj': ('mJ an image', '{:.3f}'.format),
 }
 
 
@@ -38,8 +46,9 @@ def results_table(results: Mapping[str, Any]) -> str:
 
     Args:
         results: `{'widths': {'0.25': {...}, ...}}`, where a width has any of `params`
-            and `macs` (counts), `top1` and `top5` (fractions), `loss` and `latency_ms`
-            (milliseconds an image); others are not shown.
+            and `macs` (counts), `top1` and `top5` (fractions), `loss`, `latency_ms`
+            (milliseconds an image), and of what `device_costs` measures; others are
+            not shown.
 
     Example:
         >>> print(results_table({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
