@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import ml_collections
 
 from slimjax import commands
+from slimjax.insight.curves import Points, error_curves
 from slimjax.train.loop import Measure, flat, results_line
 from slimjax.train.metrics import read_metrics
 from slimjax.train.run import Run
@@ -21,8 +22,6 @@ from slimjax.train.run import Run
 ARMS = ('shared', 'private')
 # What is evaluated; the second is the first arm's weights, calibrated.
 CURVES = ('shared', 'calibrated', 'private')
-
-Points = list[tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,15 +120,11 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
     lines = {
         arm: read_metrics(pathlib.Path(workdir, arm, 'metrics.jsonl')) for arm in ARMS
     }
-    epochs = {arm: _epochs_a_step(of, arm, workdir) for arm, of in lines.items()}
-
-    def points(arm: str, name: str) -> Points:
-        return [
-            (line['step'] * epochs[arm], 1 - line[name])
-            for line in lines[arm]
-            if name in line
-        ]
-
+    for arm, of in lines.items():
+        if not any('train/epoch' in line for line in of):
+            raise ValueError(
+                f'{pathlib.Path(workdir, arm)} holds no run that was logged'
+            )
     names = [
         name.rpartition('/')[2]
         for line in lines['shared']
@@ -143,23 +138,17 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
         'private': ('private', 'eval'),
     }
     curves = {
-        curve: {width: points(arm, f'{prefix}/top1/{width}') for width in widths}
+        curve: error_curves(lines[arm], prefix, widths)
         for curve, (arm, prefix) in sources.items()
     }
-    if not widths or not all(of[width] for of in curves.values() for width in widths):
+    if not widths or any(list(of) != widths for of in curves.values()):
         raise ValueError(f'{workdir}: the runs {" and ".join(ARMS)} were not evaluated')
     return NaiveCurves(
-        {arm: points(arm, f'train/top1/{widths[0]}') for arm in ARMS}, curves
+        {arm: error_curves(lines[arm], 'train', widths[:1])[widths[0]] for arm in ARMS},
+        curves,
     )
 
 
 def _multiplier(name: str) -> float:
     """By what names of widths are ordered; channel tables stay in their order."""
     return float(name) if '.' in name else 0.0
-
-
-def _epochs_a_step(lines, arm: str, workdir) -> float:
-    for line in lines:
-        if 'train/epoch' in line:
-            return line['train/epoch'] / line['step']
-    raise ValueError(f'{pathlib.Path(workdir, arm)} holds no run that was logged')
