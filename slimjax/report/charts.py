@@ -86,7 +86,7 @@ def accuracy(
                 'x': [own['macs']],
                 'y': [100 * own['top1']],
                 'mode': 'markers+text',
-                'text': [name],
+                'text': [plain(name)],
                 'textposition': 'top center',
                 'marker': {'size': 13, 'color': color},
                 'hoverinfo': 'skip',
@@ -105,7 +105,7 @@ def accuracy(
 
 def _accuracy_line(name: str, widths, dash: str, symbol: str) -> dict[str, Any]:
     return {
-        'name': name,
+        'name': plain(name),
         'x': [own['macs'] for own in widths.values()],
         'y': [100 * own['top1'] for own in widths.values()],
         'text': [f'width {width}' for width in widths],
@@ -120,7 +120,7 @@ def curves(points: Mapping[str, Points]) -> Figure:
     """Returns errors of each width against epochs."""
     traces = [
         {
-            'name': name,
+            'name': plain(name),
             'x': [epoch for epoch, _ in points[name]],
             'y': [100 * error for _, error in points[name]],
             'mode': 'lines+markers' if len(points[name]) < 60 else 'lines',
@@ -144,7 +144,7 @@ def latency(costs: Mapping[str, Any]) -> Figure:
         traces.append(
             {
                 'type': 'bar',
-                'x': [name],
+                'x': [plain(name)],
                 'y': [own['latency_ms_p50']],
                 'error_y': {
                     'type': 'data',
@@ -168,7 +168,7 @@ def throughput(costs: Mapping[str, Any]) -> Figure:
     """Returns images a second against the number run together."""
     traces = [
         {
-            'name': name,
+            'name': plain(name),
             'x': list(costs['widths'][name]['batches']),
             'y': [
                 each['images_per_s']
@@ -195,7 +195,7 @@ def memory(costs: Mapping[str, Any]) -> Figure:
             traces.append(
                 {
                     'type': 'bar',
-                    'x': [name],
+                    'x': [plain(name)],
                     'y': [mebibytes],
                     'marker': {'color': color, 'opacity': opacity},
                     'showlegend': False,
@@ -277,7 +277,7 @@ def class_accuracies(predictions: Predictions, class_names: Sequence[str]) -> Fi
         values = 100 * class_accuracy(counts)[classes]
         traces.append(
             {
-                'name': name,
+                'name': plain(name),
                 'x': list(range(len(classes))),
                 'y': [None if np.isnan(value) else float(value) for value in values],
                 'customdata': [plain(class_names[label]) for label in classes],
@@ -333,7 +333,7 @@ def norm_channels(
     }
     lines = [
         {
-            'x': [name for name, own in values.items() if channel < len(own)],
+            'x': [plain(name) for name, own in values.items() if channel < len(own)],
             'y': [float(own[channel]) for own in values.values() if channel < len(own)],
             'mode': 'lines',
             'line': {'color': _GREY, 'width': 1.2},
@@ -345,7 +345,7 @@ def norm_channels(
     shades = colors(list(reversed(values)))
     dots = [
         {
-            'x': [name] * len(own),
+            'x': [plain(name)] * len(own),
             'y': own.astype(float).tolist(),
             'mode': 'markers',
             'marker': {'color': shades[name], 'size': 8},
