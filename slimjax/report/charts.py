@@ -15,6 +15,7 @@ import numpy as np
 from slimjax.insight.curves import Points
 from slimjax.insight.norm_statistics import QUANTITIES, NormStatistics
 from slimjax.insight.predictions import Predictions, class_accuracy, confusion
+from slimjax.insight.table import format_count
 from slimjax.width import width_name
 
 Figure = dict[str, Any]
@@ -26,6 +27,8 @@ _NUMBERED_CLASSES = 15
 _LABEL_LENGTH = 16
 # Readable on light and on dark.
 _GREY = '#8a8f98'
+# From this ratio of multiply-adds on, their axis is logarithmic.
+_LOG_RATIO = 4
 
 
 def plain(text: str) -> str:
@@ -96,11 +99,22 @@ def accuracy(
             }
         )
     macs = [own['macs'] for own in widths.values()]
-    ratio = max(macs) / max(min(macs), 1)
-    x = {'title': 'multiply-adds an image', 'type': 'log' if ratio > 4 else 'linear'}
-    if ratio > 4:
-        x['dtick'] = 'D2' if ratio < 1000 else 1
-    return _figure(traces, x, {'title': 'top-1 accuracy, %'})
+    x = {
+        'title': 'multiply-adds an image',
+        'type': 'log' if max(macs) > _LOG_RATIO * min(macs) else 'linear',
+        'tickmode': 'array',
+        'tickvals': macs,
+        'ticktext': [format_count(number) for number in macs],
+    }
+    scores = [own['top1'] for own in (*widths.values(), *individual.values())]
+    low, high = 100 * min(scores), 100 * max(scores)
+    # A network that is right about everything is not spread over the whole height.
+    spread = max(high - low, 1)
+    y = {
+        'title': 'top-1 accuracy, %',
+        'range': [low - 0.25 * spread, high + 0.3 * spread],
+    }
+    return _figure(traces, x, y)
 
 
 def _accuracy_line(name: str, widths, dash: str, symbol: str) -> dict[str, Any]:
@@ -116,8 +130,13 @@ def _accuracy_line(name: str, widths, dash: str, symbol: str) -> dict[str, Any]:
     }
 
 
-def curves(points: Mapping[str, Points]) -> Figure:
-    """Returns errors of each width against epochs."""
+def curves(points: Mapping[str, Points], widths: Sequence[str]) -> Figure:
+    """Returns errors against epochs.
+
+    Args:
+        points: of the widths that were scored.
+        widths: all, widest first, so that each has the same colour everywhere.
+    """
     traces = [
         {
             'name': plain(name),
@@ -129,7 +148,8 @@ def curves(points: Mapping[str, Points]) -> Figure:
             'hovertemplate': 'epoch %{x:.1f}: %{y:.2f} %',
             'meta': {'width': name},
         }
-        for name, color in colors(list(points)).items()
+        for name, color in colors(widths).items()
+        if name in points
     ]
     y = {'title': 'error, %', 'rangemode': 'tozero'}
     return _figure(traces, {'title': 'epoch'}, y)

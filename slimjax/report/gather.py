@@ -20,7 +20,6 @@ from slimjax.insight.top_images import TopImages, top_images
 from slimjax.train.metrics import read_metrics
 from slimjax.train.report import devices_line, jsonable, silent, versions
 from slimjax.train.trained import Trained, open_run
-from slimjax.width import width_name
 
 # Examples shown of what a width loses.
 _LOST = 12
@@ -60,6 +59,11 @@ class Field:
     value: str
     default: str
     overridden: bool
+
+    @property
+    def stated(self) -> bool:
+        """Whether the config or the command line says something of its own."""
+        return self.overridden or self.value != self.default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +147,6 @@ def gather(
     lines = read_metrics(workdir / 'metrics.jsonl')
     finished = any('test/best_step' in line for line in lines)
     split = split or ('test' if finished else 'validation')
-    names = [width_name(width) for width in model.widths]
     say(f'what each width says of the {split} split')
     predictions = predict(trained, split)
     alone, gains = _alone(individual, changes, predictions, say)
@@ -172,8 +175,10 @@ def gather(
         individual=alone,
         gains=gains,
         curves={
-            'training': error_curves(lines, 'train', names),
-            'validation': error_curves(lines, 'ema' if averaged else 'eval', names),
+            'training': error_curves(lines, 'train', predictions.said),
+            'validation': error_curves(
+                lines, 'ema' if averaged else 'eval', predictions.said
+            ),
         },
         predictions=predictions,
         lost=_lost(trained, predictions),

@@ -47,6 +47,7 @@ function chosen() {
 
 slider.addEventListener('input', () => choose(chosen()));
 addEventListener('beforeprint', () => {
+  for (const folded of document.querySelectorAll('details')) folded.open = true;
   for (const chart of charts) Plotly.relayout(chart, printed);
 });
 addEventListener('afterprint', () => {

@@ -131,7 +131,10 @@ def all_charts(facts: Facts) -> Mapping[str, list[Chart]]:
             )
         ],
         'curves': [
-            Chart(f'{split.capitalize()} error', charts.curves(points))
+            Chart(
+                f'{split.capitalize()} error',
+                charts.curves(points, list(predictions.said)),
+            )
             for split, points in facts.curves.items()
             if points
         ],
