@@ -5,8 +5,8 @@
         --individual=runs/digits_0.25,runs/digits_0.5
 
 It needs no network and no server: open it from the disk, send it, print it. A slider
-chooses the width. The run may be finished or not: its best checkpoint is read. Costs are
-those of this device; --individual are runs of networks that were trained alone, and
+chooses the width. The run may be finished or not: its best checkpoint is read. Costs
+are those of this device; --individual are runs of networks that were trained alone, and
 what sharing gains over each is printed too.
 --config.FIELD=VALUE changes a field of the run, such as another data_dir.
 """

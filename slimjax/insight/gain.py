@@ -1,4 +1,4 @@
-"""What sharing weights between widths gains or costs each of them (the paper's Table 3).
+"""What sharing weights gains or costs each width (the paper's Table 3).
 
 Both networks see the same images, so that the interval is of the difference image by
 image. It tells how sure the difference of these two networks is, not how much another

@@ -11,13 +11,13 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.norm_statistics import QUANTITIES
 from slimjax.insight.table import format_count
 from slimjax.insight.top_images import mean_colour
-from slimjax.report import charts
+from slimjax.report import class_charts, cost_charts, network_charts
+from slimjax.report.figure import Figure
 from slimjax.report.gather import Facts
 from slimjax.report.pictures import css_color, data_uri
 
@@ -36,7 +36,7 @@ class Chart:
     """
 
     title: str
-    figure: charts.Figure
+    figure: Figure
     note: str = ''
     size: str = 'medium'
 
@@ -120,20 +120,20 @@ def _policy(scripts: list[str]) -> str:
 def all_charts(facts: Facts) -> Mapping[str, list[Chart]]:
     """Returns the charts of each section of the page."""
     predictions, names = facts.predictions, facts.class_names
-    most = charts.MOST_CLASSES
+    most = class_charts.MOST_CLASSES
     few = len(names) <= most
     shown = '' if few else f'The {most} of {len(names)} classes with the most errors.'
     return {
         'accuracy': [
             Chart(
                 'Accuracy against multiply-adds',
-                charts.accuracy(facts.costs, facts.individual),
+                cost_charts.accuracy(facts.costs, facts.individual),
             )
         ],
         'curves': [
             Chart(
                 f'{split.capitalize()} error',
-                charts.curves(points, list(predictions.said)),
+                network_charts.curves(points, list(predictions.said)),
             )
             for split, points in facts.curves.items()
             if points
@@ -141,23 +141,23 @@ def all_charts(facts: Facts) -> Mapping[str, list[Chart]]:
         'costs': [
             Chart(
                 'Latency',
-                charts.latency(facts.costs),
+                cost_charts.latency(facts.costs),
                 'Bars are medians; a whisker ends at the 95th percentile.',
             ),
-            Chart('Throughput', charts.throughput(facts.costs)),
+            Chart('Throughput', cost_charts.throughput(facts.costs)),
             Chart(
                 'Memory',
-                charts.memory(facts.costs),
+                cost_charts.memory(facts.costs),
                 'Weights of the width alone, and above them what a pass needs besides.',
             ),
         ],
         'classes': [
             Chart(
                 'Accuracy of each class',
-                charts.class_accuracies(predictions, names),
+                class_charts.class_accuracies(predictions, names),
                 shown,
             ),
-            Chart('Errors', charts.confusions(predictions, names), shown, 'tall'),
+            Chart('Errors', class_charts.confusions(predictions, names), shown, 'tall'),
         ],
         'norms': _norm_charts(facts),
     }
@@ -167,10 +167,10 @@ def _norm_charts(facts: Facts) -> list[Chart]:
     norms = facts.norms
     if norms is None:
         return []
-    found: list[Chart] = [
+    found = [
         Chart(
             'Discrepancy of the widths',
-            charts.discrepancy(norms),
+            network_charts.discrepancy(norms),
             'Mean distance of two widths over the channels that both have, in units of '
             'their mean size. In brackets: its rank correlation with depth.',
         )
@@ -178,6 +178,6 @@ def _norm_charts(facts: Facts) -> list[Chart]:
     first, last = next(iter(norms.values)), list(norms.values)[-1]
     for norm in dict.fromkeys((first, last)):
         for quantity in QUANTITIES:
-            figure: dict[str, Any] = charts.norm_channels(norms, norm, quantity)
+            figure = network_charts.norm_channels(norms, norm, quantity)
             found.append(Chart(f'{norm}: {quantity}', figure, size='small'))
     return found
