@@ -36,7 +36,11 @@ def workdir(tmp_path_factory):
                 )
     path = tmp_path_factory.mktemp('runs') / '<i>run'
     config = tiny_config(
-        dataset='folder', data_dir=str(data), num_classes=3, eval_batch_size=4
+        dataset='folder',
+        data_dir=str(data),
+        num_classes=3,
+        eval_batch_size=4,
+        train_epochs=4,
     )
     asked = []
     train(
