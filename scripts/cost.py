@@ -13,6 +13,7 @@ sizes. Energy is read where the device has a counter, see slimjax/insight/energy
 
 import argparse
 import pathlib
+import shlex
 import sys
 
 import jax
@@ -63,7 +64,8 @@ def main() -> None:
     try:
         use_compile_cache()
         name, model, variables, shape = _network(flags, changes)
-        results = {'model': name} | device_costs(
+        command = shlex.join(['python', *sys.argv])
+        results = {'command': command, 'model': name} | device_costs(
             model,
             variables,
             shape,

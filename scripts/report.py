@@ -13,12 +13,14 @@ what sharing gains over each is printed too.
 
 import argparse
 import pathlib
+import shlex
 import sys
 
+from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.insight.device_cost import BATCHES
-from slimjax.insight.gain import gain_lines
-from slimjax.insight.table import results_table
+from slimjax.insight.gain import gain_rows
+from slimjax.insight.table import aligned, results_table
 from slimjax.report.gather import gather
 from slimjax.report.page import write_page
 
@@ -64,6 +66,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         help='images run together, with commas (1,4,16,64)',
     )
     add('--repeats', type=int, default=50, help='timed runs of each (%(default)s)')
+    add('--json', type=pathlib.Path, help='write the figures to this file')
     return parser.parse_known_args()
 
 
@@ -84,11 +87,14 @@ def main() -> None:
             say=lambda line: print(line, file=sys.stderr),
         )
         write_page(facts, output)
+        if flags.json:
+            command = shlex.join(['python', *sys.argv])
+            write_json(flags.json, {'command': command, **facts.results()})
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f'report: {error}')
     print(results_table(facts.costs))
     if facts.gains:
-        print('\n'.join(gain_lines(facts.gains)))
+        print('\n'.join(aligned(gain_rows(facts.gains))))
     print(f'report: {output}')
 
 

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slimjax.insight.table import aligned
-
 # Standard deviations to either side of a mean that hold 95 % of a normal distribution.
 _DEVIATIONS = 1.96
 
@@ -71,13 +69,14 @@ def gain(individual: np.ndarray, shared: np.ndarray) -> Gain:
     )
 
 
-def gain_lines(gains: Mapping[str, Gain]) -> list[str]:
-    """Returns a table of gains by width, in per cent.
+def gain_rows(gains: Mapping[str, Gain]) -> list[tuple[str, ...]]:
+    """Returns a table of gains by width, in per cent; its first row are the titles.
 
     Example:
-        >>> print(*gain_lines({'0.5': Gain(0.9, 0.95, 0.05, 0.02, 0.08)}), sep='\\n')
-        width  individual  shared  gain   95 %            with sharing
-        0.5    90.00       95.00   +5.00  +2.00 to +8.00  better
+        >>> for row in gain_rows({'0.5': Gain(0.9, 0.95, 0.05, 0.02, 0.08)}):
+        ...     print(*row, sep=', ')
+        width, individual, shared, gain, 95 %, with sharing
+        0.5, 90.00, 95.00, +5.00, +2.00 to +8.00, better
     """
     rows = [('width', 'individual', 'shared', 'gain', '95 %', 'with sharing')]
     for name, own in gains.items():
@@ -91,4 +90,4 @@ def gain_lines(gains: Mapping[str, Gain]) -> list[str]:
                 own.verdict,
             )
         )
-    return aligned(rows)
+    return rows

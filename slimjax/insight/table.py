@@ -55,6 +55,40 @@ def results_table(results: Mapping[str, Any]) -> str:
         width   MACs  top-1 %
           0.5  5.0 M    50.00
     """
+    cells = _cells(results)
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return '\n'.join(
+        '  '.join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
+        for row in cells
+    )
+
+
+def results_markdown(results: Mapping[str, Any]) -> str:
+    """Returns what `results_table` does, in Markdown.
+
+    Example:
+        >>> print(results_markdown({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
+        | width | MACs | top-1 % |
+        |--:|--:|--:|
+        | 0.5 | 5.0 M | 50.00 |
+    """
+    return markdown(_cells(results))
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, flush right; the first row are its titles.
+
+    Example:
+        >>> print(markdown([('width', 'gain'), ('0.5', '+1.11')]))
+        | width | gain |
+        |--:|--:|
+        | 0.5 | +1.11 |
+    """
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    return '\n'.join([lines[0], f'|{"--:|" * len(rows[0])}', *lines[1:]])
+
+
+def _cells(results: Mapping[str, Any]) -> list[list[str]]:
     rows = sorted(results['widths'].items(), key=_size, reverse=True)
     columns = [
         column
@@ -62,15 +96,10 @@ def results_table(results: Mapping[str, Any]) -> str:
         if any(values.get(column) is not None for _, values in rows)
     ]
     cells = [['width', *(_COLUMNS[column][0] for column in columns)]]
-    cells += [
+    return cells + [
         [width, *(_cell(values.get(column), column) for column in columns)]
         for width, values in rows
     ]
-    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return '\n'.join(
-        '  '.join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
-        for row in cells
-    )
 
 
 def _cell(value: float | None, column: str) -> str:

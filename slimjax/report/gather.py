@@ -76,6 +76,7 @@ class Facts:
         dataset: its data's.
         step: of the checkpoint that was read.
         total_steps: of the whole run.
+        seed: of the run.
         finished: whether it came to its end.
         class_names: by label.
         costs: what `device_costs` returns, with `top1` and `top5` of each width.
@@ -96,6 +97,7 @@ class Facts:
     dataset: str
     step: int
     total_steps: int
+    seed: int
     finished: bool
     class_names: tuple[str, ...]
     costs: Mapping[str, Any]
@@ -109,6 +111,19 @@ class Facts:
     norms_missing: str
     fields: Sequence[Field]
     environment: Mapping[str, str]
+
+    def results(self) -> dict[str, Any]:
+        """Returns the figures as `--json` writes them."""
+        return {
+            'model': self.model,
+            'dataset': self.dataset,
+            'split': self.predictions.split,
+            'images': len(self.predictions.labels),
+            'step': self.step,
+            'seed': self.seed,
+            **self.costs,
+            'gains': {name: own._asdict() for name, own in self.gains.items()},
+        }
 
 
 def gather(
@@ -169,6 +184,7 @@ def gather(
         dataset=run.config.dataset,
         step=meta['step'],
         total_steps=run.total_steps,
+        seed=run.config.seed,
         finished=finished,
         class_names=tuple(run.source(split).class_names),
         costs=costs,

@@ -50,6 +50,7 @@ def hostile_facts(**changes):
         'dataset': HOSTILE[1],
         'step': 7,
         'total_steps': 10,
+        'seed': 0,
         'finished': False,
         'class_names': HOSTILE,
         'costs': costs(said),
