@@ -86,6 +86,7 @@ def test_the_command_reports_a_stopped_run(
         f'--workdir={workdir}',
         f'--output={path}',
         f'--individual={workdir}',
+        f'--json={tmp_path / "report.json"}',
         '--channels=stage1_block1/conv1:1',
         '--batches=1,2',
         '--repeats=2',
@@ -95,6 +96,11 @@ def test_the_command_reports_a_stopped_run(
     printed = capsys.readouterr().out
     assert 'individual' in printed
     assert printed.endswith(f'report: {path}\n')
+    results = json.loads((tmp_path / 'report.json').read_text())
+    assert results['images'] == 15
+    # The same network on the same images.
+    assert [own['gain'] for own in results['gains'].values()] == [0, 0]
+    assert set(results['widths']['0.5']) >= {'top1', 'macs', 'latency_ms_p95'}
     with opened(request.getfixturevalue('chromium'), path) as seen:
         text = seen.page.locator('body').inner_text()
         assert 'still running or stopped' in text
