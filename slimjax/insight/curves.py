@@ -7,48 +7,27 @@ Lines = Sequence[Mapping[str, float]]
 Points = list[tuple[float, float]]
 
 
-def error_curves(lines: Lines, prefix: str, widths: Iterable[str]) -> dict[str, Points]:
+def error_curves(
+    lines: Lines, prefix: str, widths: Iterable[str], steps_per_epoch: float
+) -> dict[str, Points]:
     """Returns the errors of each width that was scored.
 
     Args:
         lines: of the file.
         prefix: `'train'`, `'eval'`, or what else was written before `/top1/WIDTH`.
         widths: their names.
-
-    Raises:
-        ValueError: scores stand there, but nothing tells how long an epoch is.
+        steps_per_epoch: may be a fraction.
 
     Example:
-        >>> lines = [{'step': 4, 'train/epoch': 2.0, 'train/top1/1.0': 0.75}]
-        >>> error_curves(lines, 'train', ['1.0', '0.5'])
+        >>> error_curves([{'step': 4, 'train/top1/1.0': 0.75}], 'train', ['1.0'], 2)
         {'1.0': [(2.0, 0.25)]}
     """
-    names = {width: f'{prefix}/top1/{width}' for width in widths}
     scored = {
-        width: [(line['step'], 1 - line[name]) for line in lines if name in line]
-        for width, name in names.items()
+        width: [
+            (line['step'] / steps_per_epoch, 1 - line[f'{prefix}/top1/{width}'])
+            for line in lines
+            if f'{prefix}/top1/{width}' in line
+        ]
+        for width in widths
     }
-    if not any(scored.values()):
-        return {}
-    epochs = epochs_a_step(lines)
-    return {
-        width: [(step * epochs, error) for step, error in points]
-        for width, points in scored.items()
-        if points
-    }
-
-
-def epochs_a_step(lines: Lines) -> float:
-    """Returns which part of an epoch a step is.
-
-    Raises:
-        ValueError: no line tells.
-
-    Example:
-        >>> epochs_a_step([{'step': 4, 'train/epoch': 2.0}])
-        0.5
-    """
-    for line in lines:
-        if 'train/epoch' in line:
-            return line['train/epoch'] / line['step']
-    raise ValueError('no training step was logged')
+    return {width: points for width, points in scored.items() if points}

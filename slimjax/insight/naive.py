@@ -120,11 +120,7 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
     lines = {
         arm: read_metrics(pathlib.Path(workdir, arm, 'metrics.jsonl')) for arm in ARMS
     }
-    for arm, of in lines.items():
-        if not any('train/epoch' in line for line in of):
-            raise ValueError(
-                f'{pathlib.Path(workdir, arm)} holds no run that was logged'
-            )
+    steps = {arm: _steps_per_epoch(of, arm, workdir) for arm, of in lines.items()}
     names = [
         name.rpartition('/')[2]
         for line in lines['shared']
@@ -138,17 +134,24 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
         'private': ('private', 'eval'),
     }
     curves = {
-        curve: error_curves(lines[arm], prefix, widths)
+        curve: error_curves(lines[arm], prefix, widths, steps[arm])
         for curve, (arm, prefix) in sources.items()
     }
     if not widths or any(list(of) != widths for of in curves.values()):
         raise ValueError(f'{workdir}: the runs {" and ".join(ARMS)} were not evaluated')
-    return NaiveCurves(
-        {arm: error_curves(lines[arm], 'train', widths[:1])[widths[0]] for arm in ARMS},
-        curves,
-    )
+    train = {
+        arm: error_curves(lines[arm], 'train', widths[:1], steps[arm]) for arm in ARMS
+    }
+    return NaiveCurves({arm: of[widths[0]] for arm, of in train.items()}, curves)
 
 
 def _multiplier(name: str) -> float:
     """By what names of widths are ordered; channel tables stay in their order."""
     return float(name) if '.' in name else 0.0
+
+
+def _steps_per_epoch(lines, arm: str, workdir) -> float:
+    for line in lines:
+        if 'train/epoch' in line:
+            return line['step'] / line['train/epoch']
+    raise ValueError(f'{pathlib.Path(workdir, arm)} holds no run that was logged')

@@ -191,10 +191,13 @@ def gather(
         individual=alone,
         gains=gains,
         curves={
-            'training': error_curves(lines, 'train', predictions.said),
-            'validation': error_curves(
-                lines, 'ema' if averaged else 'eval', predictions.said
-            ),
+            name: error_curves(
+                lines, prefix, predictions.said, run.clock.steps_per_epoch
+            )
+            for name, prefix in (
+                ('training', 'train'),
+                ('validation', 'ema' if averaged else 'eval'),
+            )
         },
         predictions=predictions,
         lost=_lost(trained, predictions),
