@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from jax.extend.core import Jaxpr, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 from slimjax.deploy.extract import narrowed
 from slimjax.insight.cost import plain_convolutions
@@ -19,7 +19,7 @@ from slimjax.width import Width
 # where its elements stood, as an array that broadcasts to the value's shape.
 Places = list[np.ndarray]
 
-_CUTS = ('slice', 'reshape', 'squeeze', 'transpose')
+CUTS = ('slice', 'reshape', 'squeeze', 'transpose')
 
 
 class Part(NamedTuple):
@@ -42,6 +42,57 @@ class Part(NamedTuple):
             (slice(4, 6, None), slice(2, 4, None))
         """
         return [_runs(each) for each in self.indices]
+
+
+class Cut(NamedTuple):
+    """A value of a traced program that was cut out of a stored variable.
+
+    Attributes:
+        path: of the variable.
+        shape: of the value.
+        places: see `Places`.
+    """
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    places: Places
+
+    @classmethod
+    def whole(cls, path: tuple[str, ...], shape: Sequence[int]) -> 'Cut':
+        """Returns a variable uncut."""
+        axes = range(len(shape))
+        places = [
+            np.arange(shape[axis]).reshape([-1 if each == axis else 1 for each in axes])
+            for axis in axes
+        ]
+        return cls(path, tuple(shape), places)
+
+    def again(self, primitive: str, shape: Sequence[int], params) -> 'Cut':
+        """Returns what one of the primitives `CUTS` makes of it."""
+        move = MOVES[primitive]
+        places = [move(each, self.shape, shape, params) for each in self.places]
+        return Cut(self.path, tuple(shape), places)
+
+    @staticmethod
+    def joined(parts: Sequence['Cut'], axis: int, shape: Sequence[int]) -> 'Cut':
+        """Returns parts of one variable behind one another."""
+        places = [
+            # What does not differ along the axis is the same in all parts.
+            joined(each, axis) if each[0].shape[axis] > 1 else each[0]
+            for each in zip(*(part.places for part in parts), strict=True)
+        ]
+        return Cut(parts[0].path, tuple(shape), places)
+
+    def part(self) -> Part:
+        """Returns where it stands in the variable.
+
+        Raises:
+            ValueError: it has not the variable's axes.
+        """
+        indices = tuple(each.reshape(-1) for each in self.places)
+        if tuple(map(len, indices)) != self.shape:
+            raise ValueError(f'{"/".join(self.path)} is not used axis by axis')
+        return Part(self.path, indices)
 
 
 def width_parts(
@@ -77,23 +128,16 @@ def width_parts(
         program, outputs = jax.make_jaxpr(cut, return_shape=True)(variables)
     order = jax.tree_util.tree_leaves_with_path(variables)
     paths = [tuple(entry.key for entry in path) for path, _ in order]
-    whole = [(path, _whole(leaves[path].shape)) for path in paths]
+    whole = [Cut.whole(path, leaves[path].shape) for path in paths]
     reader = _Reader(program.jaxpr, whole)
-    found, structure = jax.tree.flatten(outputs)
-    parts = []
-    for variable, leaf in zip(program.jaxpr.outvars, found, strict=True):
-        path, places = reader.find(variable)
-        indices = tuple(each.reshape(-1) for each in places)
-        if tuple(map(len, indices)) != leaf.shape:
-            raise ValueError(f'{"/".join(path)} is not used axis by axis')
-        parts.append(Part(path, indices))
-    return narrow, jax.tree.unflatten(structure, parts)
+    parts = [reader.find(variable).part() for variable in program.jaxpr.outvars]
+    return narrow, jax.tree.unflatten(jax.tree.structure(outputs), parts)
 
 
 class _Reader:
     """Follows a value of a program back to the variable that it is cut from."""
 
-    def __init__(self, program: Jaxpr, inputs: Sequence[tuple[Any, Places]]):
+    def __init__(self, program: Jaxpr, inputs: Sequence[Cut]):
         self._known = dict(zip(program.invars, inputs, strict=True))
         self._made = {
             variable: equation
@@ -101,40 +145,24 @@ class _Reader:
             for variable in equation.outvars
         }
 
-    def find(self, variable: Var) -> tuple[tuple[str, ...], Places]:
+    def find(self, variable: Var) -> Cut:
         if variable not in self._known:
             self._known[variable] = self._cut(self._made[variable], variable)
         return self._known[variable]
 
-    def _cut(self, equation, variable: Var):
+    def _cut(self, equation: JaxprEqn, variable: Var) -> Cut:
         name, params = equation.primitive.name, equation.params
         sources = [self.find(each) for each in equation.invars]
-        path, places = sources[0]
+        shape, path = variable.aval.shape, sources[0].path
         if name == 'jit':
             inner = params['jaxpr'].jaxpr
             position = equation.outvars.index(variable)
             return _Reader(inner, sources).find(inner.outvars[position])
-        if name in _CUTS:
-            shapes = equation.invars[0].aval.shape, variable.aval.shape
-            return path, [MOVES[name](each, *shapes, params) for each in places]
-        if name == 'concatenate' and all(other == path for other, _ in sources):
-            axes = zip(*(own for _, own in sources), strict=True)
-            axis = params['dimension']
-            return path, [_joined(each, axis) for each in axes]
+        if name in CUTS:
+            return sources[0].again(name, shape, params)
+        if name == 'concatenate' and all(each.path == path for each in sources):
+            return Cut.joined(sources, params['dimension'], shape)
         raise ValueError(f'{"/".join(path)} is used by {name}, not just cut')
-
-
-def _whole(shape: Sequence[int]) -> Places:
-    """A variable uncut."""
-    return [
-        np.arange(size).reshape([size if at == axis else 1 for at in range(len(shape))])
-        for axis, size in enumerate(shape)
-    ]
-
-
-def _joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Joins what differs along `axis`; what does not is the same in all parts."""
-    return joined(parts, axis) if parts[0].shape[axis] > 1 else parts[0]
 
 
 def _runs(indices: np.ndarray) -> list[tuple[slice, slice]]:
