@@ -130,12 +130,16 @@ def export_bundle(
     return manifest
 
 
-def _write_onnx(folder, model, variables, image_shape, widths, storage):
+def _onnx_model():
     try:
         from slimjax.deploy.onnx_file import onnx_model
     except ImportError as error:
         raise ImportError(f"{error}: pip install 'slimjax[onnx]'") from error
-    make = partial(onnx_model, model, variables, image_shape, storage=storage)
+    return onnx_model
+
+
+def _write_onnx(folder, model, variables, image_shape, widths, storage):
+    make = partial(_onnx_model(), model, variables, image_shape, storage=storage)
     folder.joinpath('model.onnx').write_bytes(make(widths=widths).SerializeToString())
     return {
         'widths': {
