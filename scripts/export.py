@@ -52,6 +52,11 @@ def main() -> None:
         network = open_network(flags.workdir, flags.image_size)
         score = None
         if flags.split != 'none':
+            if network.preprocessing is None:
+                raise ValueError(
+                    f'{flags.workdir} was imported, and does not say what data it is '
+                    'for: add --split=none'
+                )
             run = open_run(flags.workdir, changes).run
             source = run.source(flags.split)
 

@@ -33,8 +33,8 @@ class Emitter:
         >>> scope = Scope('', SharedWeights({}))
         >>> images = Tensor('images', (1, 3), (0, 1))
         >>> [output] = Emitter(scope).run(program.jaxpr, program.consts, [images])
-        >>> scope.nodes[0].op_type, output.tensor(scope).name
-        ('Relu', '0')
+        >>> output.tensor(scope).name, scope.nodes[0].op_type
+        ('0', 'Relu')
     """
 
     def __init__(self, scope: Scope):
@@ -125,9 +125,9 @@ class Emitter:
             if not isinstance(bound, np.ndarray) or bound.size != 1:
                 continue
             if name == 'max':
-                return Bounded(self.tensor(value), float(bound))
+                return Bounded(self.tensor(value), bound.item())
             if isinstance(value, Bounded) and value.high is None:
-                return Bounded(value.values, value.low, float(bound))
+                return Bounded(value.values, value.low, bound.item())
         return self._together(_BOUNDS[name], equation, left, right)
 
     def _together(self, operator: str, equation: JaxprEqn, *values: Value) -> Tensor:
@@ -223,13 +223,12 @@ def _product(emitter: Emitter, equation: JaxprEqn, left, right) -> Waiting:
 def _scaled(emitter: Emitter, tensor: Tensor, factor, summand) -> Tensor:
     """What was computed, after arithmetic that is no part of any kernel."""
     name = tensor.name
+    behind = len(tensor.order) - 1 - tensor.order.index(len(tensor.shape) - 1)
     for operator, vector, nothing in (('Mul', factor, 1), ('Add', summand, 0)):
         if np.all(vector == nothing):
             continue
-        if vector.ndim:
-            raise ValueError('a constant for each channel behind a pool')
-        constant = emitter.scope.constant(vector.astype(np.float32))
-        name = emitter.scope.add(operator, [name, constant])
+        vector = vector.reshape(-1, *(1,) * behind).astype(np.float32)
+        name = emitter.scope.add(operator, [name, emitter.scope.constant(vector)])
     return Tensor(name, tensor.shape, tensor.order)
 
 

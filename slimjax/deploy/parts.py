@@ -12,7 +12,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 from slimjax.deploy.extract import narrowed
 from slimjax.insight.cost import plain_convolutions
-from slimjax.tie_labels import MOVES, joined
+from slimjax.tie_labels import MOVES, joined, labelled
 from slimjax.width import Width
 
 # Of a value that a program cuts out of a variable: for each of the variable's axes,
@@ -87,10 +87,11 @@ class Cut(NamedTuple):
         """Returns where it stands in the variable.
 
         Raises:
-            ValueError: it has not the variable's axes.
+            ValueError: its axes are not those of the variable.
         """
         indices = tuple(each.reshape(-1) for each in self.places)
-        if tuple(map(len, indices)) != self.shape:
+        turned = any(labelled(each) - {axis} for axis, each in enumerate(self.places))
+        if turned or tuple(map(len, indices)) != self.shape:
             raise ValueError(f'{"/".join(self.path)} is not used axis by axis')
         return Part(self.path, indices)
 

@@ -106,13 +106,14 @@ class Odd(nn.Module):
         second = jnp.minimum(2 / (jnp.maximum(maps, 0.25) + 1), first)
         third = average_pool(first * second, count_padding=False)
         fourth = average_pool(jnp.maximum(maps, second), count_padding=True)
+        fourth = slimjax.SwitchableBatchNorm(self.widths)(fourth, width=width)
         both = jnp.concatenate([third, nn.relu6(fourth), third - 1], -1)
         return both.transpose(0, 2, 1, 3).reshape(both.shape[0], -1) + 1
 
 
 def test_arithmetic_around_convolutions_is_kept():
     model, shape = Odd(), (4, 6, 3)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *shape)), width=1.0)
+    variables = drawn(model, shape)
     found = onnx_model(model, variables, shape, widths=model.widths)
     assert_equal_to_jax(model, variables, found, shape)
 
@@ -127,6 +128,20 @@ def test_what_cannot_be_exported_is_named():
 
     with pytest.raises(ValueError, match='no ONNX for sin'):
         onnx_model(Unknown(), {'params': {}}, IMAGE, widths=(1.0,))
+
+
+def test_a_kernel_that_is_turned_is_not_mistaken_for_itself():
+    class Turned(nn.Module):
+        widths: tuple = (1.0,)
+
+        @nn.compact
+        def __call__(self, images, *, width=None, train=False):
+            kernel = self.param('kernel', nn.initializers.normal(), (3, 3))
+            return images.mean((1, 2)) @ kernel.T
+
+    model = Turned()
+    with pytest.raises(ValueError, match='kernel is not used axis by axis'):
+        onnx_model(model, drawn(model), IMAGE, widths=(1.0,))
 
 
 def test_a_place_of_no_width_is_an_error():
