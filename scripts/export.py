@@ -42,6 +42,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--image_size', type=int, default=0, help="side in pixels (the run's, or 224)")
     add('--threads', type=int, default=0, help='of ONNX Runtime (one a core)')
     add('--repeats', type=int, default=50, help='timed runs a width (%(default)s)')
+    add('--time_alone', action='store_true', help='times ONNX files of one width too')
     return parser.parse_known_args()
 
 
@@ -75,6 +76,7 @@ def main() -> None:
             score=score,
             threads=flags.threads,
             repeats=flags.repeats,
+            time_alone=flags.time_alone,
         )
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f'export: {error}')

@@ -13,18 +13,16 @@ from slimjax.benchmark.device import processor_name
 from slimjax.deploy.backends import StableHloBackend
 from slimjax.deploy.folder import whole_folder
 from slimjax.deploy.manifest import KINDS, write_manifest
+from slimjax.deploy.measure import IMAGES, compared_with_jax, latencies
+from slimjax.deploy.onnx_bundle import runs_alone, write_onnx
 from slimjax.deploy.runtime import Runtime, load
 from slimjax.deploy.stablehlo import write_stablehlo
-from slimjax.deploy.storage import STORAGES, Storage, as_restored
+from slimjax.deploy.storage import STORAGES, Storage
 from slimjax.insight.cost import cost_results
-from slimjax.insight.timing import interleaved
 from slimjax.models import SlimmableClassifier
 from slimjax.train import report
-from slimjax.width import Width, widest_first, width_name
+from slimjax.width import widest_first
 
-# How far a bundle may be from JAX, in units of its largest logit, or of 1.
-TOLERANCE = 1e-4
-_IMAGES = 4
 Score = Callable[[Runtime], Mapping[str, float]]
 
 
@@ -41,6 +39,7 @@ def export_bundle(
     score: Score | None = None,
     threads: int = 0,
     repeats: int = 50,
+    time_alone: bool = False,
 ) -> dict[str, Any]:
     """Writes a network with all widths for `slimjax.deploy.load` and other runtimes.
 
@@ -58,6 +57,7 @@ def export_bundle(
         score: top-1 accuracy of each width, by its name, of the bundle at work.
         threads: of ONNX Runtime, where the latency is measured; 0 for one a core.
         repeats: timed runs of each width, with one image.
+        time_alone: times each width in an ONNX file of its own too, in turn with all.
 
     Returns:
         What `manifest.json` holds, but for the hashes of the files.
@@ -82,6 +82,8 @@ def export_bundle(
     """
     if to not in KINDS:
         raise ValueError(f'to={to!r}; allowed are {", ".join(KINDS)}')
+    if time_alone and to != 'onnx':
+        raise ValueError('time_alone is for ONNX')
     if storage not in STORAGES or (to == 'stablehlo' and storage != 'float32'):
         raise ValueError(
             f'storage={storage!r}; allowed are {", ".join(STORAGES)} for ONNX, and '
@@ -91,7 +93,7 @@ def export_bundle(
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
     widths = widest_first(model.widths)
     costs = cost_results(model, image_shape)['widths']
-    write = partial(_write_onnx, storage=storage) if to == 'onnx' else write_stablehlo
+    write = partial(write_onnx, storage=storage) if to == 'onnx' else write_stablehlo
     with whole_folder(output) as folder:
         facts = write(folder, model, variables, image_shape, widths)
         for name, own in facts['widths'].items():
@@ -107,15 +109,24 @@ def export_bundle(
             **facts,
         }
         write_manifest(folder, manifest)
-        runtime = load(folder, batch_sizes=(1, _IMAGES), threads=threads)
+        runtime = load(folder, batch_sizes=(1, IMAGES), threads=threads)
         compared = partial(
-            _compared, model=model, variables=variables, widths=widths, storage=storage
+            compared_with_jax,
+            model=model,
+            variables=variables,
+            widths=widths,
+            storage=storage,
         )
         if to == 'stablehlo':
             # What other devices run must be right too.
             compared(Runtime(manifest, StableHloBackend(folder, manifest, 'other')))
         differences = compared(runtime)
-        times = _latency(runtime, repeats)
+        runs = {name: partial(runtime.infer, width=name) for name in runtime.widths}
+        if time_alone:
+            runs |= runs_alone(
+                folder, model, variables, image_shape, widths, storage, threads
+            )
+        times = latencies(runs, image_shape, repeats)
         scores = {} if score is None else score(runtime)
         for name, own in facts['widths'].items():
             own |= {**differences[name], **times[name], 'top1': scores.get(name)}
@@ -128,66 +139,3 @@ def export_bundle(
         }
         write_manifest(folder, manifest)
     return manifest
-
-
-def _onnx_model():
-    try:
-        from slimjax.deploy.onnx_file import onnx_model
-    except ImportError as error:
-        raise ImportError(f"{error}: pip install 'slimjax[onnx]'") from error
-    return onnx_model
-
-
-def _write_onnx(folder, model, variables, image_shape, widths, storage):
-    make = partial(_onnx_model(), model, variables, image_shape, storage=storage)
-    folder.joinpath('model.onnx').write_bytes(make(widths=widths).SerializeToString())
-    return {
-        'widths': {
-            width_name(width): {'file': 'model.onnx', 'width_index': place}
-            for place, width in enumerate(widths)
-        },
-        'bytes_widest_alone': make(widths=widths[:1]).ByteSize(),
-    }
-
-
-def _compared(
-    runtime: Runtime,
-    model: SlimmableClassifier,
-    variables: Mapping[str, Any],
-    widths: Sequence[Width],
-    storage: Storage,
-) -> dict[str, dict[str, float]]:
-    """How far each width is from JAX: in all, and but for how weights are stored."""
-    generator = np.random.default_rng(0)
-    images = generator.normal(size=(_IMAGES, *runtime.image_shape)).astype(np.float32)
-    kept, found = as_restored(variables, storage), {}
-    for width in widths:
-        apply = jax.jit(partial(model.apply, width=width, train=False))
-        logits = runtime.infer(images, width_name(width))
-        same = np.asarray(apply(kept, images))
-        allowed = TOLERANCE * max(1.0, float(np.abs(same).max()))
-        difference = float(np.abs(logits - same).max())
-        if not difference <= allowed:  # NaN is not.
-            raise ValueError(
-                f'width {width_name(width)} differs from JAX by {difference:.2g}; '
-                f'{allowed:.2g} is allowed: the export is wrong'
-            )
-        whole = same if storage == 'float32' else np.asarray(apply(variables, images))
-        found[width_name(width)] = {
-            'max_abs_diff': float(np.abs(logits - whole).max()),
-            'max_abs_diff_as_stored': difference,
-            'max_abs_logit': float(np.abs(whole).max()),
-        }
-    return found
-
-
-def _latency(runtime: Runtime, repeats: int) -> dict[str, dict[str, float]]:
-    image = np.zeros((1, *runtime.image_shape), np.float32)
-    runs = {name: partial(runtime.infer, image, name) for name in runtime.widths}
-    return {
-        name: {
-            f'latency_ms_p{share}': float(np.percentile(times, share))
-            for share in (50, 95)
-        }
-        for name, times in interleaved(runs, repeats).items()
-    }

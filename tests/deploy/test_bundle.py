@@ -48,6 +48,7 @@ def bundles(network, tmp_path_factory):
             class_names=list('abcde'),
             score=lambda runtime: dict.fromkeys(runtime.widths, 0.5),
             repeats=5,
+            time_alone=kind == 'onnx',
         )
         return output
 
@@ -105,6 +106,7 @@ def test_the_manifest_says_what_was_measured(bundles, kind):
         assert own['max_abs_diff'] < 1e-5
         assert 0 < own['latency_ms_p50'] <= own['latency_ms_p95']
         assert own['top1'] == 0.5
+        assert (own.get('latency_ms_p50_alone', 0) > 0) == (kind == 'onnx')
     macs = [own['macs'] for own in manifest['widths'].values()]
     assert sorted(macs, reverse=True) == macs
 
@@ -275,7 +277,7 @@ def test_a_wrong_export_is_never_written(network, tmp_path, monkeypatch):
             model, jax.tree.map(lambda v: 1.01 * v, variables), *arguments, **keywords
         )
 
-    monkeypatch.setattr('slimjax.deploy.bundle._onnx_model', lambda: other)
+    monkeypatch.setattr('slimjax.deploy.onnx_bundle._onnx_model', lambda: other)
     with pytest.raises(ValueError, match=r'width 1\.0 differs from JAX by'):
         export_bundle(
             tmp_path / 'wrong', model, variables, to='onnx', image_shape=IMAGE
