@@ -125,33 +125,31 @@ def _input(path: tuple[str, ...], leaf: np.ndarray) -> Cut | np.ndarray:
 
 
 def _chosen(main: Scope, branches: Sequence[tuple[Scope, str]], shape) -> str:
-    """Adds what chooses a branch, each one but the first within the one before."""
+    """Adds what chooses a branch, halving them: readers take only so deep a nest."""
     # A place that is none would otherwise read as the last.
     places = main.constant(np.arange(len(branches)))
     place = main.add('Gather', [places, INDEX])
-    tests = [
-        main.add('Equal', [place, main.constant(np.array(number))])
-        for number in range(len(branches) - 1)
-    ]
+    before = {
+        number: main.add('Less', [place, main.constant(np.array(number))])
+        for number in range(1, len(branches))
+    }
 
-    def graph(number: int) -> onnx.GraphProto:
-        scope, name = branches[number]
-        return helper.make_graph(
-            scope.nodes,
-            f'width_{number}',
-            [],
-            [_info(name, shape)],
-            scope.initializers,
-        )
+    def halves(low: int, high: int) -> dict[str, onnx.GraphProto]:
+        middle = (low + high) // 2
+        return {'then_branch': graph(low, middle), 'else_branch': graph(middle, high)}
 
-    rest = graph(len(branches) - 1)
-    for number in range(len(branches) - 2, 0, -1):
-        name = f'chosen_{number}'
-        node = helper.make_node(
-            'If', [tests[number]], [name], then_branch=graph(number), else_branch=rest
-        )
-        rest = helper.make_graph([node], f'from_{number}', [], [_info(name, shape)])
-    return main.add('If', [tests[0]], then_branch=graph(0), else_branch=rest)
+    def graph(low: int, high: int) -> onnx.GraphProto:
+        name = f'width_{low}' if high - low == 1 else f'widths_{low}_to_{high - 1}'
+        if high - low == 1:
+            scope, result = branches[low]
+            nodes, constants = scope.nodes, scope.initializers
+        else:
+            test, result, constants = before[(low + high) // 2], name, []
+            nodes = [helper.make_node('If', [test], [result], **halves(low, high))]
+        return helper.make_graph(nodes, name, [], [_info(result, shape)], constants)
+
+    test = before[len(branches) // 2]
+    return main.add('If', [test], **halves(0, len(branches)))
 
 
 def _info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:

@@ -152,6 +152,18 @@ def test_a_place_of_no_width_is_an_error():
         running.run(None, {'images': pictures(1), 'width_index': np.array(3)})
 
 
+def test_many_widths_are_no_deep_nest():
+    model, variables = tiny(widths=(0.25, 0.375, 0.5, 0.75, 1.0))
+    found = onnx_model(model, variables, IMAGE, widths=model.widths)
+    assert_equal_to_jax(model, variables, found, places=[1])
+
+    def depth(graph):
+        inner = [each.g for node in graph.node for each in node.attribute if each.g]
+        return 1 + max((depth(each) for each in inner if each.node), default=0)
+
+    assert depth(found.graph) == 1 + 3
+
+
 def test_the_graph_is_as_short_as_one_made_by_hand():
     """A norm is part of its convolution, and images are turned once."""
     model, variables = tiny(widths=(1.0,))
