@@ -16,7 +16,7 @@ from slimjax.deploy.parts import width_parts
 from slimjax.deploy.weights import read_weights, write_weights
 from slimjax.insight.cost import cost_results
 from slimjax.models import SlimmableClassifier
-from slimjax.train.checkpoint import check_shapes
+from slimjax.variables import check_shapes
 from slimjax.version import __version__
 from slimjax.width import Width
 

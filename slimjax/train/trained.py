@@ -10,9 +10,10 @@ import ml_collections
 from slimjax.config import complete
 from slimjax.config_file import change
 from slimjax.models import SlimmableClassifier, create_model
-from slimjax.train.checkpoint import check_shapes, load_variables
+from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
+from slimjax.variables import check_shapes
 
 
 class Trained(NamedTuple):
