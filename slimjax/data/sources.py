@@ -9,6 +9,7 @@ import numpy as np
 from slimjax.data.base import Example, Source, Subset, SyntheticSource
 from slimjax.data.catalogue import tfds_splits
 from slimjax.data.folder import folder_splits
+from slimjax.data.stratified import Joined, fold_parts
 
 __all__ = ['Example', 'Source', 'load_source', 'sample']
 
@@ -35,6 +36,8 @@ def load_source(
     data_dir: str = '',
     *,
     synthetic: tuple[int, int] = (1000, 3),
+    folds: int = 0,
+    fold: int = 0,
 ) -> Source:
     """Returns the examples of a split.
 
@@ -46,6 +49,9 @@ def load_source(
             lack one.
         data_dir: of the images or of TFDS; `''` for TFDS's own folder.
         synthetic: numbers of classes and of channels of what is made up.
+        folds: 0 for the splits that the set has; otherwise all of its labelled examples
+            are cut anew, see `slimjax.data.stratified.fold_parts`.
+        fold: which of the folds is the test split.
 
     Raises:
         FileNotFoundError: the data are not there; says how to get them.
@@ -59,11 +65,15 @@ def load_source(
     if split not in SPLITS:
         raise ValueError(f'split={split!r}; allowed are {", ".join(SPLITS)}')
     if dataset == 'synthetic':
+        if folds:
+            raise ValueError(f'config.folds={folds}: noise is not cut; allowed is 0')
         return SyntheticSource(split, *synthetic)
     if dataset == 'folder':
         stored = folder_splits(data_dir)
     else:
         stored = tfds_splits(dataset, data_dir)
+    if folds:
+        return _fold_source(stored, split, folds, fold)
     part = split_parts(stored)[split]
     if part.stored not in stored:
         raise ValueError(
@@ -71,6 +81,12 @@ def load_source(
         )
     source = stored[part.stored]()
     return Subset(source, part.select(len(source))) if part.select else source
+
+
+def _fold_source(stored, split: str, folds: int, fold: int) -> Subset:
+    whole = Joined([stored[name]() for name in SPLITS if name in stored])
+    labels = np.array([whole[index].label for index in range(len(whole))])
+    return Subset(whole, fold_parts(labels, folds, fold)[split])
 
 
 def split_parts(stored: Collection[str]) -> dict[str, Part]:
