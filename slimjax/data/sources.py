@@ -13,7 +13,7 @@ from slimjax.data.stratified import Joined, fold_parts
 
 __all__ = ['Example', 'Source', 'load_source', 'sample']
 
-SPLITS = ('train', 'validation', 'test')
+SPLITS = ('train', 'validation', 'test', 'search')
 # Part of the training images held out where a set has no validation split.
 HELD_OUT = 0.05
 
@@ -38,6 +38,7 @@ def load_source(
     synthetic: tuple[int, int] = (1000, 3),
     folds: int = 0,
     fold: int = 0,
+    search_share: float = 0.0,
 ) -> Source:
     """Returns the examples of a split.
 
@@ -45,17 +46,18 @@ def load_source(
         dataset: `'digits'`, `'folder'`, `'synthetic'`, or a TFDS data set that is
             prepared as ArrayRecord: its name, such as `'imagenet2012'`, or its folder.
             Nothing is ever downloaded.
-        split: `'train'`, `'validation'` or `'test'`; see `split_parts` for sets that
-            lack one.
+        split: `'train'`, `'validation'` or `'test'`, see `split_parts` for sets that
+            lack one; or `'search'`, what is kept from training.
         data_dir: of the images or of TFDS; `''` for TFDS's own folder.
         synthetic: numbers of classes and of channels of what is made up.
         folds: 0 for the splits that the set has; otherwise all of its labelled examples
             are cut anew, see `slimjax.data.stratified.fold_parts`.
         fold: which of the folds is the test split.
+        search_share: part of train that is kept from training, chosen by a hash.
 
     Raises:
         FileNotFoundError: the data are not there; says how to get them.
-        ValueError: data that cannot be used.
+        ValueError: data that cannot be used, or a search split that has no share.
 
     Example:
         >>> source = load_source('synthetic', 'train')
@@ -64,6 +66,20 @@ def load_source(
     """
     if split not in SPLITS:
         raise ValueError(f'split={split!r}; allowed are {", ".join(SPLITS)}')
+    if split == 'search' and not search_share:
+        raise ValueError(
+            'config.search_share=0.0: all training images were trained on, and a '
+            'search needs images that were not; train with search_share=0.1'
+        )
+    stored_split = 'train' if split == 'search' else split
+    source = _stored(dataset, stored_split, data_dir, synthetic, folds, fold)
+    if stored_split != 'train' or not search_share:
+        return source
+    select = _held_out if split == 'search' else _kept
+    return Subset(source, select(len(source), search_share))
+
+
+def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:
     if dataset == 'synthetic':
         if folds:
             raise ValueError(f'config.folds={folds}: noise is not cut; allowed is 0')
@@ -84,7 +100,8 @@ def load_source(
 
 
 def _fold_source(stored, split: str, folds: int, fold: int) -> Subset:
-    whole = Joined([stored[name]() for name in SPLITS if name in stored])
+    names = ('train', 'validation', 'test')
+    whole = Joined([stored[name]() for name in names if name in stored])
     labels = np.array([whole[index].label for index in range(len(whole))])
     return Subset(whole, fold_parts(labels, folds, fold)[split])
 
@@ -121,12 +138,12 @@ def _by_hash(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: hashlib.sha256(str(i).encode()).digest())
 
 
-def _held_out(count: int) -> list[int]:
-    return sorted(_by_hash(count)[: max(1, round(HELD_OUT * count))])
+def _held_out(count: int, share: float = HELD_OUT) -> list[int]:
+    return sorted(_by_hash(count)[: max(1, round(share * count))])
 
 
-def _kept(count: int) -> list[int]:
-    return sorted(_by_hash(count)[max(1, round(HELD_OUT * count)) :])
+def _kept(count: int, share: float = HELD_OUT) -> list[int]:
+    return sorted(_by_hash(count)[max(1, round(share * count)) :])
 
 
 def sample(source: Source, count: int, seed: int = 0) -> Subset:
