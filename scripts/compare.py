@@ -28,7 +28,10 @@ from slimjax.config_file import change, load_config
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    arms = '\n'.join(f'  {name}: {arm.meaning}' for name, arm in ARMS.items())
+    arms = '\n'.join(
+        f'  {name}: {arm.meaning}{" (if asked for)" if arm.asked else ""}'
+        for name, arm in ARMS.items()
+    )
     parser = argparse.ArgumentParser(
         description=f'{__doc__}\nThe arms:\n{arms}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -39,7 +42,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--seeds', type=int, default=3, help='how many (%(default)s)')
     add('--folds', type=int, default=0, help='that are tested in turn (none)')
     add('--protocol', default='paper', help=f'{" or ".join(PROTOCOLS)} (%(default)s)')
-    add('--arms', default='', help='names with commas between them (all)')
+    add('--arms', default='', help='names with commas between them, or all')
     add('--margin', type=float, help='points that pass (digits 1.0, others 0.3)')
     add('--workdir', type=pathlib.Path, help='of all runs (runs/compare_CONFIG)')
     add('--json', type=pathlib.Path, help='also write the results to this file')
@@ -59,6 +62,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
     name = pathlib.Path(flags.config.partition(':')[0]).stem
+    names = [arm for arm in flags.arms.split(',') if arm]
     workdir = flags.workdir or pathlib.Path('runs', f'compare_{name}')
     try:
         config = load_config(flags.config)
@@ -71,7 +75,7 @@ def main() -> None:
             seeds=flags.seeds,
             folds=flags.folds,
             protocol=flags.protocol,
-            arms=[arm for arm in flags.arms.split(',') if arm],
+            arms=list(ARMS) if flags.arms == 'all' else names,
         )
         if not train_all(comparison, say=say, should_stop=lambda: bool(stopped)):
             sys.exit('stopped and saved: the same command goes on')

@@ -17,7 +17,10 @@ from slimjax.width import ChannelTable, width_name
 # Where the config draws no widths itself: as many a step as US-Nets do.
 _SANDWICH = 4
 REFERENCE = 'individual'
-CONTROL = 'individual_distilled'
+# Ends of a supernet, times the narrowest and the widest width of the config.
+_BELOW, _ABOVE = 0.75, 1.5
+_SEARCH_SHARE = 0.1
+_RANDOM_TABLES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +30,34 @@ class Network:
     Attributes:
         key: `ARM/NAME`, its folder; arms that have the same network train it once.
         widths: those that it is scored at, by name.
-        config: complete; seed, fold, teacher and learning rate are the harness's.
-        teacher: the network that must be trained before, and teaches this one.
+        config: complete; seed, fold, learning rate and what other networks must be
+            trained for are the harness's.
+        teacher: the network that teaches this one.
+        tables: how its channels are found; None for width multipliers.
+        reported: whether its scores are; a supernet is only searched.
     """
 
     key: str
     widths: tuple[str, ...]
     config: ml_collections.ConfigDict
     teacher: 'Network | None' = None
+    tables: 'Tables | None' = None
+    reported: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """How the channel tables of a network are found.
+
+    Attributes:
+        supernet: among whose networks they are.
+        budgets: by name of the width, its multiply-adds, which a table may take.
+        drawn: the number of a random draw; None for a search.
+    """
+
+    supernet: Network
+    budgets: Mapping[str, int]
+    drawn: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +67,14 @@ class Arm:
     Attributes:
         meaning: one line for people.
         networks: makes them of the base config and the arm's name.
-        distilled: whether a network learns from another's logits.
+        controls: further arms that it must be compared with, to be fair.
+        asked: whether it is left out unless it is asked for.
     """
 
     meaning: str
     networks: Callable[[ml_collections.ConfigDict, str], list[Network]]
-    distilled: bool = False
+    controls: tuple[str, ...] = ()
+    asked: bool = False
 
 
 def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -70,7 +95,7 @@ def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         0.0
     """
     check(config)
-    for name in ('teacher', 'init_from'):
+    for name in ('teacher', 'init_from', 'channels'):
         if config[name]:
             raise ValueError(
                 f'config.{name}={config[name]!r}: the networks compared start anew and '
@@ -97,7 +122,8 @@ def make_arms(
 
     Args:
         config: complete.
-        names: the arms wanted besides `'individual'`; () for all.
+        names: the arms wanted besides `'individual'`; () for all but those that are
+            trained when asked for.
 
     Raises:
         ValueError: no such arm, or a config of which arms cannot be made.
@@ -115,7 +141,8 @@ def make_arms(
     if unknown:
         known = ', '.join(ARMS)
         raise ValueError(f'there is no arm {unknown[0]!r}; the arms are {known}')
-    wanted = {REFERENCE, *(names or ARMS)}
+    usual = [name for name, arm in ARMS.items() if not arm.asked]
+    wanted = {REFERENCE, *(names or usual)}
     base = base_config(config)
     return {
         name: arm.networks(base, name) for name, arm in ARMS.items() if name in wanted
@@ -228,9 +255,45 @@ def _universal(distill: bool):
     return networks
 
 
+def _supernet(config) -> Network:
+    widths = list(_macs(config))
+    ends = _BELOW * widths[-1], _ABOVE * widths[0]
+    own = _changed(
+        _universal(True)(config, 'supernet')[0].config,
+        widths=(ends[0], widths[0], ends[1]),
+        search_share=_SEARCH_SHARE,
+    )
+    names = tuple(map(width_name, own.widths))
+    return Network('autoslim/supernet', names, own, reported=False)
+
+
+def _with_tables(config, arm: str, name: str, supernet: Network, drawn=None) -> Network:
+    (network,) = _slimmable('sum')(config, arm)
+    budgets = {width_name(width): macs for width, macs in _macs(config).items()}
+    return dataclasses.replace(
+        network,
+        key=f'{arm}/{name}',
+        config=_changed(network.config, widths=()),
+        tables=Tables(supernet, budgets, drawn),
+    )
+
+
+def _autoslim(config, arm: str) -> list[Network]:
+    supernet = _supernet(config)
+    return [supernet, _with_tables(config, arm, 'all', supernet)]
+
+
+def _random(config, arm: str) -> list[Network]:
+    supernet = _supernet(config)
+    return [
+        _with_tables(config, arm, str(number), supernet, number)
+        for number in range(_RANDOM_TABLES)
+    ]
+
+
 ARMS = {
     REFERENCE: Arm('each width a network of its own', _individual),
-    CONTROL: Arm('the same, taught by the individual widest', _taught, distilled=True),
+    'individual_distilled': Arm('the same, taught by the individual widest', _taught),
     'individual_twice': Arm('each width alone, twice the epochs', _twice),
     'individual_compute': Arm(
         'each width alone, with the multiply-adds of the whole family', _family_compute
@@ -239,6 +302,19 @@ ARMS = {
     'slimmable_mean': Arm('S-Net, gradients averaged', _slimmable('mean')),
     'universal': Arm('US-Net, all widths from labels', _universal(False)),
     'universal_distilled': Arm(
-        'US-Net, the widest teaches the others', _universal(True), distilled=True
+        'US-Net, the widest teaches the others',
+        _universal(True),
+        controls=('individual_distilled',),
+    ),
+    'autoslim': Arm(
+        'channels searched for the multiply-adds of each width, trained as S-Net',
+        _autoslim,
+        controls=('slimmable_sum', 'random'),
+        asked=True,
+    ),
+    'random': Arm(
+        f'the median of {_RANDOM_TABLES} networks whose channels are drawn likewise',
+        _random,
+        asked=True,
     ),
 }

@@ -16,17 +16,22 @@ import jax
 import ml_collections
 
 from slimjax.benchmark.device import device_name
+from slimjax.channel_file import channels_text
 from slimjax.commands import write_json
 from slimjax.compare.arms import Network
 from slimjax.compare.cost import forward_macs, training_macs
 from slimjax.compare.protocol import chosen
+from slimjax.compare.tables import drawn_tables, searched_tables
 from slimjax.evaluate import Results
 from slimjax.train.loop import NonFiniteLossError, train
 from slimjax.train.report import git_commit, jsonable
 from slimjax.train.resume import changed_fields
 from slimjax.train.run import Run
+from slimjax.width import ChannelTable
 
 Record = dict[str, Any]
+# More than are drawn for a seed of the comparison.
+_RANDOM_SEEDS = 1000
 
 
 class Cell:
@@ -56,31 +61,43 @@ class Cell:
         self._config = ml_collections.ConfigDict(network.config)
         self._config.seed += seed
         self._config.folds, self._config.fold = folds, fold
-        self._teacher = None
-        if network.teacher is not None:
-            self._teacher = Cell(network.teacher, seed, fold, folds, factors, workdir)
+
+        def beside(other: Network) -> Cell:
+            return Cell(other, seed, fold, folds, factors, workdir)
+
+        self._teacher = network.teacher and beside(network.teacher)
+        self._supernet = network.tables and beside(network.tables.supernet)
 
     def config(self, factor: float) -> ml_collections.ConfigDict:
         """Returns the config of a trial; its teacher must have been trained."""
         own = ml_collections.ConfigDict(self._config)
         own.learning_rate *= factor
         if self._teacher is not None:
-            best = self._teacher.record()['factor']
-            own.teacher = str(self._teacher.trial(best))
+            own.teacher = str(self._teacher.best())
+        if self._supernet is not None:
+            own.channels = self._tables.read_text()
         return own
+
+    def best(self) -> pathlib.Path:
+        """Returns the workdir of the trial that counts, of a finished cell."""
+        return self.trial(self.record()['factor'])
 
     def trial(self, factor: float) -> pathlib.Path:
         """Returns the workdir of a trial."""
         return self.folder / f'rate_{factor:g}'
 
     def run(self) -> Run:
-        """Returns the run of the first trial, before its teacher is trained.
+        """Returns the run of the first trial, as far as it is known before training.
+
+        It has no teacher yet, and tables that are drawn.
 
         Raises:
             ValueError: a config that cannot run.
         """
         own = ml_collections.ConfigDict(self._config)
         own.learning_rate *= self.factors[0]
+        if self._supernet is not None:
+            own.channels = channels_text(self._drawn_tables(0))
         return Run(own)
 
     def record(self) -> Record | None:
@@ -93,7 +110,8 @@ class Cell:
             record = json.loads((self.folder / 'record.json').read_text())
         except FileNotFoundError:
             return None
-        own = {**jsonable(self._config), 'teacher': record['config']['teacher']}
+        own = jsonable(self._config)
+        own |= {name: record['config'][name] for name in ('teacher', 'channels')}
         own['learning_rate'] *= record['factor']
         changed = changed_fields(own, record['config'])
         if record['factors'] != list(self.factors):
@@ -117,7 +135,9 @@ class Cell:
             ValueError: training diverged in all trials, or a workdir that holds
                 another run.
         """
-        trials, only = {}, len(self.factors) == 1
+        if self._supernet is not None:
+            self._find_tables()
+        trials, only = {}, len(self.factors) == 1 and self.network.reported
         for factor in self.factors:
             try:
                 trials[factor] = self._train(factor, should_stop, test=only)
@@ -126,9 +146,9 @@ class Cell:
             else:
                 if trials[factor] is None:
                     return None
-        best = chosen(trials, self.network.widths)
-        results = trials[best]
-        if not only:
+        best = chosen(trials)
+        results = trials[best] if self.network.reported else {}
+        if self.network.reported and not only:
             results = self._train(best, should_stop, test=True)
         run = Run(self.config(best))
         record = {
@@ -136,7 +156,7 @@ class Cell:
             'factors': list(self.factors),
             'factor': best,
             'test_images': len(run.source('test')),
-            'test_top1': {name: results[name]['top1'] for name in self.network.widths},
+            'test_top1': {name: scores['top1'] for name, scores in results.items()},
             'steps': run.total_steps,
             'training_macs': self._training_macs(run),
             'seconds': _seconds(self.trial(best)),
@@ -145,6 +165,31 @@ class Cell:
         }
         write_json(self.folder / 'record.json', record)
         return record
+
+    @property
+    def _tables(self) -> pathlib.Path:
+        return self.folder / 'channels.json'
+
+    def _drawn_tables(self, seed: int) -> tuple[ChannelTable, ...]:
+        return drawn_tables(self._supernet.run(), self.network.tables.budgets, seed)
+
+    def _find_tables(self) -> None:
+        """Writes the channel tables, unless they stand there."""
+        if self._tables.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        seed, how = self._config.seed, self.network.tables
+        if how.drawn is not None:
+            tables = self._drawn_tables(_RANDOM_SEEDS * seed + how.drawn)
+        else:
+            with open(self.folder / 'search.txt', 'a') as log:
+                tables = searched_tables(
+                    self._supernet.best(),
+                    how.budgets,
+                    seed,
+                    say=lambda line: print(line, file=log, flush=True),
+                )
+        write_json(self._tables, json.loads(channels_text(tables)))
 
     def macs(self) -> int:
         """Returns the multiply-adds of all trials."""

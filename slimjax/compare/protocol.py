@@ -1,6 +1,6 @@
 """Which learning rates a network is trained at, and which of them counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from slimjax.evaluate import Results
 
@@ -8,7 +8,7 @@ from slimjax.evaluate import Results
 PROTOCOLS = {'paper': (1.0,), 'tuned': (0.5, 1.0, 2.0)}
 
 
-def chosen(trials: Mapping[float, Results | None], widths: Sequence[str]) -> float:
+def chosen(trials: Mapping[float, Results | None]) -> float:
     """Returns the factor whose network is best on validation data.
 
     By the mean top-1 of its widths; of equals, by their mean loss; then the factor
@@ -16,19 +16,19 @@ def chosen(trials: Mapping[float, Results | None], widths: Sequence[str]) -> flo
 
     Args:
         trials: by factor, validation results by width; None where training diverged.
-        widths: those that count.
 
     Raises:
         ValueError: all diverged.
 
     Example:
         >>> chosen({0.5: {'1.0': {'top1': 0.9, 'loss': 0.3}},
-        ...         1.0: {'1.0': {'top1': 0.9, 'loss': 0.2}}, 2.0: None}, ['1.0'])
+        ...         1.0: {'1.0': {'top1': 0.9, 'loss': 0.2}}, 2.0: None})
         1.0
     """
 
     def mean(factor: float, score: str) -> float:
-        return sum(trials[factor][width][score] for width in widths) / len(widths)
+        values = [scores[score] for scores in trials[factor].values()]
+        return sum(values) / len(values)
 
     finite = [factor for factor, results in trials.items() if results is not None]
     if not finite:

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from slimjax.compare.arms import ARMS, CONTROL, REFERENCE, Network
+from slimjax.compare.arms import ARMS, REFERENCE, Network
 from slimjax.compare.harness import Comparison
 from slimjax.compare.statistics import t_interval, upper_bounds
 from slimjax.train.report import jsonable, versions
@@ -46,9 +46,13 @@ def comparison_results(
             if arm != REFERENCE
         },
         'control': {
-            arm: regret(top1[CONTROL], top1[arm], margin)
+            arm: {
+                control: regret(top1[control], top1[arm], margin)
+                for control in ARMS[arm].controls
+                if control in arms
+            }
             for arm in arms
-            if ARMS[arm].distilled and arm != CONTROL and CONTROL in arms
+            if ARMS[arm].controls
         },
         'costs': {
             arm: _costs(comparison, networks)
@@ -116,15 +120,24 @@ def regret(
 def _arm_results(
     comparison: Comparison, networks: Sequence[Network]
 ) -> dict[str, dict[str, Any]]:
-    """By width, of the network that serves it: scores, and what its training costs."""
-    found = {}
+    """By width, of the network that serves it: scores, and what its training costs.
+
+    Where several serve it, the median of their scores.
+    """
+    scores, serving = {}, {}
     for network in networks:
-        seeds = comparison.records(network)
-        costs = _costs(comparison, [network])
-        for width in network.widths:
-            top1 = [_top1(records, width) for records in seeds]
-            found[width] = {'top1': top1, 'network': network.key, **costs}
-    return found
+        for width in network.widths if network.reported else ():
+            top1 = [_top1(records, width) for records in comparison.records(network)]
+            scores.setdefault(width, []).append(top1)
+            serving.setdefault(width, []).append(network)
+    return {
+        width: {
+            'top1': np.median(scores[width], axis=0).tolist(),
+            'networks': [network.key for network in serving[width]],
+            **_costs(comparison, serving[width]),
+        }
+        for width in scores
+    }
 
 
 def _top1(records: Sequence[Mapping[str, Any]], width: str) -> float:

@@ -37,24 +37,23 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
             ],
         ),
     ]
-    kinds = {'regret': 'the individual networks', 'control': 'those taught alike'}
-    for kind, others in kinds.items():
-        if results[kind]:
-            lines += ['', *_regret_lines(results, kind, others, widths)]
-    return lines
+    against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
+    for arm, controls in results['control'].items():
+        against |= {f'{arm} to {control}': of for control, of in controls.items()}
+    return [*lines, '', *_regret_lines(results, against, widths)]
 
 
-def _regret_lines(results, kind: str, others: str, widths: Sequence[str]) -> list[str]:
+def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:
     return [
-        f'Regret against {others}, in points, with its 95 % interval (positive: '
+        'Regret in points, paired by seed, with its 95 % interval (positive: '
         f'worse); it "passes" where its upper bound is below {results["margin"]:g}, '
         'and "beats" where that is below 0:',
         '',
         *_markdown(
-            ['arm', *widths],
+            ['regret of', *widths],
             [
-                [arm, *(_regret(of[width]) for width in widths)]
-                for arm, of in results[kind].items()
+                [which, *(_regret(of[width]) for width in widths)]
+                for which, of in against.items()
             ],
         ),
     ]
