@@ -51,12 +51,12 @@ class Tables:
 
     Attributes:
         supernet: among whose networks they are.
-        budgets: by name of the width, its multiply-adds, which a table may take.
+        budgets: the multiply-adds that each width's table may take, widest first.
         drawn: the number of a random draw; None for a search.
     """
 
     supernet: Network
-    budgets: Mapping[str, int]
+    budgets: tuple[int, ...]
     drawn: int | None = None
 
 
@@ -269,12 +269,11 @@ def _supernet(config) -> Network:
 
 def _with_tables(config, arm: str, name: str, supernet: Network, drawn=None) -> Network:
     (network,) = _slimmable('sum')(config, arm)
-    budgets = {width_name(width): macs for width, macs in _macs(config).items()}
     return dataclasses.replace(
         network,
         key=f'{arm}/{name}',
         config=_changed(network.config, widths=()),
-        tables=Tables(supernet, budgets, drawn),
+        tables=Tables(supernet, tuple(_macs(config).values()), drawn),
     )
 
 

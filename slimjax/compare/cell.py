@@ -9,14 +9,14 @@ import gc
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 
 from slimjax.benchmark.device import device_name
-from slimjax.channel_file import channels_text
+from slimjax.channel_file import channels_text, load_channels
 from slimjax.commands import write_json
 from slimjax.compare.arms import Network
 from slimjax.compare.cost import forward_macs, training_macs
@@ -156,7 +156,9 @@ class Cell:
             'factors': list(self.factors),
             'factor': best,
             'test_images': len(run.source('test')),
-            'test_top1': {name: scores['top1'] for name, scores in results.items()},
+            'test_top1': {
+                width: results[name]['top1'] for name, width in self._names(results)
+            },
             'steps': run.total_steps,
             'training_macs': self._training_macs(run),
             'seconds': _seconds(self.trial(best)),
@@ -165,6 +167,14 @@ class Cell:
         }
         write_json(self.folder / 'record.json', record)
         return record
+
+    def _names(self, results: Results) -> Iterator[tuple[str, str]]:
+        """What the network calls a width, and what the comparison calls it."""
+        names = self.network.widths
+        if self._supernet is not None:
+            names = tuple(table.name for table in load_channels(self._tables))
+        known = zip(names, self.network.widths, strict=True)
+        return ((name, width) for name, width in known if name in results)
 
     @property
     def _tables(self) -> pathlib.Path:

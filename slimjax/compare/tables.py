@@ -1,12 +1,11 @@
 """Channel tables for the budgets of the widths: searched (AutoSlim), or drawn.
 
-A table has the name of the width whose multiply-adds it may take.
+Tables are named '1', '2', ... from the smallest: one may not be called as a width is.
 """
 
-import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,7 +23,7 @@ _TOLERANCE = 0.01
 
 def searched_tables(
     supernet: str | pathlib.Path,
-    budgets: Mapping[str, int],
+    budgets: Sequence[int],
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[ChannelTable, ...]:
@@ -34,33 +33,28 @@ def searched_tables(
 
     Args:
         supernet: its workdir.
-        budgets: by name, the most multiply-adds.
+        budgets: the most multiply-adds, of each table.
         seed: of the search.
         say: prints a line for a person.
 
     Raises:
         ValueError: a network, data or budgets that cannot be searched with.
     """
-    targets = ','.join(f'{macs / 1e3!r}k' for macs in budgets.values())
+    targets = ','.join(f'{macs / 1e3!r}k' for macs in budgets)
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder, 'channels.json')
         search_workdir(supernet, targets, output, Settings(seed=seed), say=say)
-        found = load_channels(output)
-    names = sorted(budgets, key=budgets.get, reverse=True)
-    return tuple(
-        dataclasses.replace(table, name=name)
-        for table, name in zip(found, names, strict=True)
-    )
+        return load_channels(output)
 
 
 def drawn_tables(
-    supernet: Run, budgets: Mapping[str, int], seed: int
+    supernet: Run, budgets: Sequence[int], seed: int
 ) -> tuple[ChannelTable, ...]:
     """Returns tables drawn at random from what a search chooses among, widest first.
 
     Args:
         supernet: whose layers they are; it need not be trained.
-        budgets: by name, the multiply-adds, of which a table takes 99 % or more.
+        budgets: multiply-adds, of which a table takes 99 % or more.
         seed: decides.
 
     Raises:
@@ -71,8 +65,9 @@ def drawn_tables(
     return widest_first(
         [
             space.table(
-                draw(space, rng, space.macs, (1 - _TOLERANCE) * macs, macs), name
+                draw(space, rng, space.macs, (1 - _TOLERANCE) * macs, macs),
+                str(number),
             )
-            for name, macs in budgets.items()
+            for number, macs in enumerate(sorted(budgets), start=1)
         ]
     )
