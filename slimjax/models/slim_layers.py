@@ -1,6 +1,7 @@
 """The layers of a network whose channels the width decides, found by tracing it."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -29,6 +30,13 @@ def slim_layers(
         >>> len(layers), layers['stem/conv'].output_channels(0.5)
         (14, 16)
     """
+    return layers_and_shapes(model, image_shape)[0]
+
+
+def layers_and_shapes(
+    model: nn.Module, image_shape: tuple[int, int, int]
+) -> tuple[dict[str, SlimConv | SlimDense], dict[str, Any]]:
+    """Returns what `slim_layers` does, and the shapes of the variables."""
     found = {}
 
     def interceptor(call, args, kwargs, context):
@@ -45,9 +53,9 @@ def slim_layers(
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(interceptor):
-        jax.eval_shape(
+        shapes = jax.eval_shape(
             functools.partial(model.init, width=widest(model.widths)),
             jax.eval_shape(jax.random.key, 0),
             images,
         )
-    return found
+    return found, dict(shapes)

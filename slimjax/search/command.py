@@ -17,7 +17,7 @@ def search_workdir(
     workdir: str | pathlib.Path,
     targets: str,
     output: str | pathlib.Path,
-    settings: Settings = Settings(),
+    settings: Settings,
     *,
     changes: Sequence[str] = (),
     say: Callable[[str], None] = print,
@@ -28,7 +28,7 @@ def search_workdir(
         workdir: of a universally slimmable network trained with `search_share`.
         targets: see `slimjax.search.targets`.
         output: a JSON file, new.
-        settings: how it goes.
+        settings: how it goes; `Settings()` is usual.
         changes: `--config.FIELD=VALUE`, each, such as another `data_dir`.
         say: prints a line for a person.
 

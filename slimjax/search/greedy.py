@@ -1,4 +1,4 @@
-"""Greedy slimming (AutoSlim, section 3.1): take away what hurts least, again and again."""
+"""Greedy slimming (AutoSlim, section 3.1): what hurts least goes, again and again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

@@ -31,7 +31,9 @@ class Remembered:
     Example:
         >>> import tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp(), 'scores.jsonl')
-        >>> evaluate = Remembered(lambda counts: Scores(counts[:, 0], counts[:, 0]), path)
+        >>> def scores(counts):
+        ...     return Scores(counts[:, 0], counts[:, 0])
+        >>> evaluate = Remembered(scores, path)
         >>> evaluate(np.array([[8, 16]])).loss
         array([8.])
         >>> Remembered(lambda counts: None, path)(np.array([[8, 16]])).loss

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from slimjax.layers import SlimConv, SlimDense
-from slimjax.models.slim_layers import slim_layers
+from slimjax.models.slim_layers import layers_and_shapes
 from slimjax.search.variables import Variable, find_variables
 from slimjax.tie_labels import FIXED
-from slimjax.tie_reader import Path
 from slimjax.ties import channel_ties
 from slimjax.width import ChannelTable, Width, widest, width_name
 
@@ -129,16 +126,15 @@ def search_space(
         True
     """
     _check_range(model)
-    layers = slim_layers(model, image_shape)
+    layers, variables = layers_and_shapes(model, image_shape)
     end = widest(model.widths)
-    whole = model.clone(widths=(end,))
-    shapes = _shapes(whole, image_shape)
-    layers = _named_by_tables(whole, layers, end, image_shape, shapes)
-    ties = channel_ties(whole, unflatten_dict(shapes), image_shape, width=end)
-    axes = {(axis.path, axis.axis): axis.channels for axis in ties.axes}
+    shapes = flatten_dict(variables['params'])
+    layers = _named_by_tables(model, layers, end, image_shape, shapes)
+    ties = channel_ties(model, variables, image_shape, width=end)
+    axes = {(axis.path[1:], axis.axis): axis.channels for axis in ties.axes}
     given = {}
     for layer in layers:
-        path = ('params', *layer.split('/'), 'kernel')
+        path = (*layer.split('/'), 'kernel')
         *_, size = shapes[path].shape
         fixed = np.full(size, FIXED)
         given[layer] = axes.get((path, len(shapes[path].shape) - 1), fixed)
@@ -147,7 +143,6 @@ def search_space(
     sizes = tuple(
         counted([axes.get((path, axis), size) for axis, size in enumerate(leaf.shape)])
         for path, leaf in shapes.items()
-        if path[0] == 'params'
     )
     each, inputs, outputs = zip(*ties.multiply_adds, strict=True)
     return SearchSpace(
@@ -196,25 +191,19 @@ def _check_range(model: nn.Module) -> None:
         )
 
 
-def _shapes(model: nn.Module, image_shape) -> dict[Path, jax.ShapeDtypeStruct]:
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    key = jax.eval_shape(jax.random.key, 0)
-    return flatten_dict(dict(jax.eval_shape(model.init, key, images)))
-
-
-def _named_by_tables(whole, layers, end, image_shape, shapes):
+def _named_by_tables(model, layers, end, image_shape, shapes):
     """The layers whose channels a table states.
 
     Those of MobileNet v2's tail, for example, it does not, unless the tail is slim.
     """
     counts = [(path, layer.output_channels(end)) for path, layer in layers.items()]
-    named = whole.clone(widths=(ChannelTable('whole', tuple(counts)),))
-    for path, leaf in _shapes(named, image_shape).items():
-        if path[0] == 'params' and leaf.shape != shapes[path].shape:
+    named = model.clone(widths=(ChannelTable('whole', tuple(counts)),))
+    known, variables = layers_and_shapes(named, image_shape)
+    for path, leaf in flatten_dict(variables['params']).items():
+        if leaf.shape != shapes[path].shape:
             raise ValueError(
-                f'{"/".join(path[1:])} has the shape {shapes[path].shape} at width '
+                f'{"/".join(path)} has the shape {shapes[path].shape} at width '
                 f'{width_name(end)}, but {leaf.shape} where channel tables are the '
                 'widths: train the network with model_fields.slim_tail=True'
             )
-    known = slim_layers(named, image_shape)
     return {path: layer for path, layer in layers.items() if path in known}

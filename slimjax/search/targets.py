@@ -1,4 +1,4 @@
-"""How small a searched network must be: `0.5` of the network of width 1.0, or `300M`."""
+"""How small a searched network must be: `0.5` of width 1.0, or `300M`."""
 
 import math
 import re
