@@ -66,7 +66,9 @@ def _score(top1: Sequence[float]) -> str:
 def _regret(found: Mapping[str, Any]) -> str:
     low, high = found['ci95']
     verdict = 'beats' if found['beats'] else 'passes' if found['passes'] else ''
-    return f'{found["mean"]:+.2f} [{low:+.2f}, {high:+.2f}] {verdict}'.strip()
+    # What rounds to zero has no sign.
+    mean, low, high = (round(value, 2) + 0.0 for value in (found['mean'], low, high))
+    return f'{mean:+.2f} [{low:+.2f}, {high:+.2f}] {verdict}'.strip()
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
