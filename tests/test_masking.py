@@ -71,7 +71,7 @@ def masked_pass(name):
     'name',
     [
         'resnet14',
-        'shufflenet',
+        pytest.param('shufflenet', marks=pytest.mark.slow),
         pytest.param('mobilenet_v1', marks=pytest.mark.slow),
         pytest.param('mobilenet_v2', marks=pytest.mark.slow),
         pytest.param('mnasnet', marks=pytest.mark.slow),

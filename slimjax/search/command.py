@@ -8,7 +8,6 @@ from typing import Any
 from slimjax.commands import write_json
 from slimjax.search.greedy import Found
 from slimjax.search.run import Search, Settings
-from slimjax.search.space import SearchSpace
 from slimjax.search.targets import parse_targets
 from slimjax.train import report
 
@@ -45,13 +44,13 @@ def search_workdir(
     output = pathlib.Path(output)
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or choose another --output')
-    search = Search(workdir, settings, changes)
+    search = Search(workdir, settings, changes, say)
     limits = parse_targets(targets, settings.cost, search.unit)
     say(search.line())
     found, trail = search.trail(limits, say)
     results = {
         'tables': {
-            str(number + 1): _table(search.space, each, str(number + 1))
+            str(number + 1): _table(search, each, str(number + 1))
             for number, each in enumerate(reversed(found))
         },
         'search': {
@@ -84,11 +83,15 @@ def search_workdir(
     return results
 
 
-def _table(space: SearchSpace, found: Found, name: str) -> dict[str, Any]:
-    table = space.table(found.counts, name)
+def _table(search: Search, found: Found, name: str) -> dict[str, Any]:
+    table = search.space.table(found.counts, name)
+    cost = {}
+    if search.settings.cost == 'latency':
+        cost['latency_ms_estimated'] = 1000 * float(search.cost(found.counts))
     return {
         'macs': table.macs,
-        'params': int(space.params(found.counts)),
+        'params': int(search.space.params(found.counts)),
+        **cost,
         'loss': found.loss,
         'error': found.error,
         'channels': dict(table.channels),

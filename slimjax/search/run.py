@@ -12,6 +12,7 @@ from slimjax.data.sources import sample
 from slimjax.search.evaluator import Evaluator
 from slimjax.search.evolution import evolve
 from slimjax.search.greedy import Cost, Found, check_reachable, first_within, slim
+from slimjax.search.latency import Latency
 from slimjax.search.remembered import Remembered, digest
 from slimjax.search.space import search_space
 from slimjax.train.trained import open_run
@@ -19,6 +20,7 @@ from slimjax.variables import split_variables
 from slimjax.width import order, widest, width_name
 
 METHODS = ('greedy', 'evolution')
+_NAMES = {'macs': 'MACs', 'params': 'parameters', 'latency': 'seconds'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Settings:
     """How a search goes.
 
     Attributes:
-        cost: what the targets limit: `'macs'` or `'params'`.
+        cost: what the targets limit: `'macs'`, `'params'`, or `'latency'` in seconds.
         method: `'greedy'` or `'evolution'`.
         criterion: `'loss'` (cross-entropy) or `'error'` (top-1, as published).
         per_saved: greedy: judge by the rise of the criterion for each unit saved.
@@ -49,6 +51,7 @@ class Search:
         workdir: of a run with `config.sandwich` and `config.search_share`.
         settings: see `Settings`.
         changes: `--config.FIELD=VALUE`, each, as in `open_run`.
+        say: prints a line for a person.
 
     Attributes:
         trained: what the workdir holds.
@@ -67,6 +70,7 @@ class Search:
         workdir: str | pathlib.Path,
         settings: Settings,
         changes: Sequence[str] = (),
+        say: Callable[[str], None] = print,
     ):
         if jax.process_count() > 1:
             raise ValueError('a search runs in one process, on all of its devices')
@@ -74,7 +78,7 @@ class Search:
         run, model = self.trained.run, self.trained.model
         source = run.source('search')
         self.space = search_space(model, run.image_shape)
-        self.cost: Cost = getattr(self.space, settings.cost)
+        self.cost = self._cost(workdir, say)
         one = min(1.0, order(widest(model.widths)))
         self.unit = float(self.cost(self.space.uniform(one)))
         params, _ = split_variables(self.trained.variables)
@@ -93,6 +97,16 @@ class Search:
         self.evaluate = Remembered(
             self.evaluator, pathlib.Path(workdir, 'search', name)
         )
+
+    def _cost(self, workdir, say) -> Cost:
+        if self.settings.cost != 'latency':
+            return getattr(self.space, self.settings.cost)
+        trained, path = (
+            self.trained,
+            pathlib.Path(workdir, 'search', 'layer_times.json'),
+        )
+        shape = trained.run.image_shape
+        return Latency(trained.model, trained.variables, self.space, shape, path, say)
 
     def trail(
         self, limits: Sequence[float], say: Callable[[str], None]
@@ -157,8 +171,8 @@ class Search:
     def _line(self, found: Found) -> str:
         cost = float(self.cost(found.counts))
         return (
-            f'loss {found.loss:.4f}, error {100 * found.error:.2f} %, {cost:,.0f} '
-            f'{self.settings.cost} ({cost / self.unit:.3f})'
+            f'loss {found.loss:.4f}, error {100 * found.error:.2f} %, {cost:,.4g} '
+            f'{_NAMES[self.settings.cost]} ({cost / self.unit:.3f})'
         )
 
 
