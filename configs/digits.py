@@ -23,12 +23,13 @@ def get_config(recipe='s'):
     if recipe != 's':
         config.widths = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # evaluated
         config.sandwich = 4  # the widest, the narrowest and two drawn for each step
-        config.width_grid = 0.0625
         config.norm = 'shared_affine'
         config.distill = True
     if recipe == 'supernet':
         config.widths = (0.1875, 0.5, 1.0, 1.5)
         config.search_share = 0.1
+
+    config.width_grid = 0.0625  # of us, and of the universal arms of a comparison
 
     config.dataset = 'digits'  # 8 x 8 px, grey; split in 1,197 / 240 / 360
     config.num_classes = 10

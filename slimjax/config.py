@@ -128,6 +128,15 @@ FIELDS: dict[str, Field] = {
         0.0, 'part of the training images kept for scripts/search.py; 0.1 is usual'
     ),
     'dataset': Field('digits', "'digits', 'folder', 'synthetic' or a TFDS name"),
+    'folds': Field(
+        0,
+        'parts into which all examples are cut, stratified; 0 for the own splits',
+        '0, or 3 or more',
+        lambda v: v == 0 or v >= 3,
+    ),
+    'fold': _not_negative(
+        0, 'which of folds is the test split; the next one is the validation split'
+    ),
     'data_dir': Field('', "folder of the data; '' for TFDS's own"),
     'num_classes': _positive(10, 'number of classes'),
     'image_size': _positive(224, 'side of the images in pixels'),
@@ -168,6 +177,7 @@ FIELDS: dict[str, Field] = {
         'published', "who gets it: the others, or 'uniform': all", SMOOTHING_FORMS
     ),
     'distill': Field(False, 'the widest teaches the others in place'),
+    'teacher': Field('', 'workdir of a trained network that teaches all widths'),
     'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
     'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
     'ema_decay': _fraction(0.0, 'of the moving averages of weights; 0 for none'),

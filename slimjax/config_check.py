@@ -67,6 +67,10 @@ def check_together(
             f'config.accumulate_steps={config.accumulate_steps} does not divide '
             f'batch_size={config.batch_size}'
         )
+    if config.fold and config.fold >= config.folds:
+        raise ValueError(
+            f'config.fold={config.fold}: folds={config.folds} has none of that number'
+        )
     names = ('top1', 'top5', 'loss')
     metric, _, width = config.best_metric.partition('/')
     if metric not in names or (width and width not in widths):
@@ -86,6 +90,13 @@ def _check_widths(
             f'config.distill=True: the widest teaches the others, and there is only '
             f'width {width_name(model.widths[0])}; set distill=False'
         )
+    for name in ('distill', 'sandwich') if config['teacher'] else ():
+        if config[name]:
+            raise ValueError(
+                f'config.teacher={config["teacher"]!r}: with {name}={config[name]}, '
+                f'who teaches is not settled; set {name}={type(config[name])()}, or '
+                "teacher=''"
+            )
     if not config['sandwich']:
         return
     if len(model.widths) < 2 or isinstance(model.widths[0], ChannelTable):

@@ -59,6 +59,6 @@ def inference_ms(
 
 
 def _placed(model, image_shape) -> Mapping[str, Any]:
-    create = jax.jit(partial(initial_variables, model, image_shape, 0))
-    params, stats = create()
+    create = jax.jit(partial(initial_variables, model, image_shape))
+    params, stats = create(jax.random.key(0))
     return {'params': params, **stats}

@@ -9,6 +9,7 @@ import numpy as np
 from slimjax.data.base import Example, Source, Subset, SyntheticSource
 from slimjax.data.catalogue import tfds_splits
 from slimjax.data.folder import folder_splits
+from slimjax.data.stratified import Joined, fold_parts
 
 __all__ = ['Example', 'Source', 'load_source', 'sample']
 
@@ -35,6 +36,8 @@ def load_source(
     data_dir: str = '',
     *,
     synthetic: tuple[int, int] = (1000, 3),
+    folds: int = 0,
+    fold: int = 0,
     search_share: float = 0.0,
 ) -> Source:
     """Returns the examples of a split.
@@ -47,6 +50,9 @@ def load_source(
             lack one; or `'search'`, what is kept from training.
         data_dir: of the images or of TFDS; `''` for TFDS's own folder.
         synthetic: numbers of classes and of channels of what is made up.
+        folds: 0 for the splits that the set has; otherwise all of its labelled examples
+            are cut anew, see `slimjax.data.stratified.fold_parts`.
+        fold: which of the folds is the test split.
         search_share: part of train that is kept from training, chosen by a hash.
 
     Raises:
@@ -66,20 +72,24 @@ def load_source(
             'search needs images that were not; train with search_share=0.1'
         )
     stored_split = 'train' if split == 'search' else split
-    source = _stored(dataset, stored_split, data_dir, synthetic)
+    source = _stored(dataset, stored_split, data_dir, synthetic, folds, fold)
     if stored_split != 'train' or not search_share:
         return source
     select = _held_out if split == 'search' else _kept
     return Subset(source, select(len(source), search_share))
 
 
-def _stored(dataset, split, data_dir, synthetic) -> Source:
+def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:
     if dataset == 'synthetic':
+        if folds:
+            raise ValueError(f'config.folds={folds}: noise is not cut; allowed is 0')
         return SyntheticSource(split, *synthetic)
     if dataset == 'folder':
         stored = folder_splits(data_dir)
     else:
         stored = tfds_splits(dataset, data_dir)
+    if folds:
+        return _fold_source(stored, split, folds, fold)
     part = split_parts(stored)[split]
     if part.stored not in stored:
         raise ValueError(
@@ -87,6 +97,13 @@ def _stored(dataset, split, data_dir, synthetic) -> Source:
         )
     source = stored[part.stored]()
     return Subset(source, part.select(len(source))) if part.select else source
+
+
+def _fold_source(stored, split: str, folds: int, fold: int) -> Subset:
+    names = ('train', 'validation', 'test')
+    whole = Joined([stored[name]() for name in names if name in stored])
+    labels = np.array([whole[index].label for index in range(len(whole))])
+    return Subset(whole, fold_parts(labels, folds, fold)[split])
 
 
 def split_parts(stored: Collection[str]) -> dict[str, Part]:

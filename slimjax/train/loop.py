@@ -18,6 +18,7 @@ from slimjax.train.parallel import prefetched, replicated
 from slimjax.train.resume import check_resumable
 from slimjax.train.run import Run
 from slimjax.train.state import Average, TrainState, zero_sums
+from slimjax.train.teacher import Teacher
 from slimjax.train.teaching import teaching_lines
 from slimjax.width import widest as widest_of
 from slimjax.width import width_name
@@ -38,6 +39,7 @@ def train(
     writer: Writer | None = None,
     measure: Measure | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    test: bool = True,
     say: Callable[[str], None] = print,
 ) -> Results | None:
     """Trains a slimmable network, or goes on where an interrupted run stopped.
@@ -50,10 +52,12 @@ def train(
         measure: `measure(step, state)` returns further scalars at each evaluation, a
             function of the state alone; they are written beside the others.
         should_stop: asked after each step; True saves the state and returns.
+        test: whether the test split is read at the end; a later call may still do so.
         say: prints a line for a person.
 
     Returns:
-        Test results of the best checkpoint by width, or None if the run was stopped.
+        Test results of the best checkpoint by width, those of validation where there
+        is no test, or None if the run was stopped.
 
     Raises:
         ValueError: a config that cannot run, before anything is compiled, or a workdir
@@ -63,6 +67,7 @@ def train(
     if jax.process_index():
         say = report.silent  # One process of many speaks.
     run = Run(config)
+    teacher = Teacher(run) if config.teacher else None
     for line in report.start_lines(run, overridden):
         say(line)
     workdir = pathlib.Path(workdir)
@@ -72,10 +77,21 @@ def train(
         writers = _writers(run.config, workdir, start, writer)
         meta = {**run.meta, 'overridden': list(overridden)}
         finished = _advance(
-            run, state, start, checkpoints, meta, writers, measure, should_stop, say
+            run,
+            teacher,
+            state,
+            start,
+            checkpoints,
+            meta,
+            writers,
+            measure,
+            should_stop,
+            say,
         )
         if not finished:
             return None
+        if not test:
+            return _validated(run, checkpoints, workdir)
         return _test(run, checkpoints, workdir, writers, say)
 
 
@@ -103,6 +119,7 @@ def _writers(config, workdir: pathlib.Path, start: int, writer) -> list[Writer]:
 
 def _advance(
     run: Run,
+    teacher: Teacher | None,
     state: TrainState,
     start: int,
     checkpoints: Checkpoints,
@@ -116,6 +133,8 @@ def _advance(
     if start >= run.total_steps:
         return True
     train_step = run.train_step(state, start, say)
+    if teacher is not None:
+        train_step = teacher.step(train_step)
     progress = report.Progress(
         run.total_steps, run.config.batch_size, run.clock.steps_per_epoch
     )
@@ -243,6 +262,15 @@ def _validate(run: Run, state: TrainState, step: int, writers, say):
             writer.write_scalars(step, flat(prefix, result))
         say(f'{prefix} at step {step}: {results_line(result)}')
     return state, run.score(scored)
+
+
+def _validated(run: Run, checkpoints: Checkpoints, workdir: pathlib.Path) -> Results:
+    """The validation results by which the best checkpoint was chosen."""
+    checkpoints.wait()
+    prefix = 'ema' if run.config.ema_decay else 'eval'
+    lines = read_metrics(workdir / 'metrics.jsonl')
+    of_best = [line for line in lines if line['step'] == checkpoints.best]
+    return next(filter(None, (unflat(prefix, line) for line in of_best)))
 
 
 def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:

@@ -138,7 +138,9 @@ def _widths_lines(run: 'Run') -> list[str]:
             run.sandwich.grid.line(),
             f'a step trains {names[0]}, {names[-1]} and {drawn} drawn between them',
         ]
-    if len(names) > 1:
+    if run.config.teacher:
+        lines.append(f'{run.config.teacher} teaches every width, which see no label')
+    elif len(names) > 1:
         lines.append(
             f'width {names[0]} teaches the others, which see no label'
             if run.config.distill

@@ -25,12 +25,7 @@ def check_resumable(run: 'Run', meta: Mapping[str, Any]) -> None:
             f'the workdir holds the weights of {meta["weights_from"]}, not a run: '
             'take another --workdir, and start from them with config.init_from'
         )
-    now, then = report.jsonable(run.config), meta['config']
-    changed = [
-        f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
-        for name in sorted({*now, *then} - FREE_FIELDS)
-        if now.get(name) != then.get(name)
-    ]
+    changed = changed_fields(run.config, meta['config'])
     if changed:
         raise ValueError(
             'the workdir holds a run of another config ('
@@ -43,3 +38,22 @@ def check_resumable(run: 'Run', meta: Mapping[str, Any]) -> None:
             f'trained on (order {meta["data"]} there, {run.fingerprint} now): '
             'the run cannot be resumed exactly; take another --workdir'
         )
+
+
+def changed_fields(config: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    """Returns how a config differs from that of an earlier run, a line a field.
+
+    Args:
+        config: a complete config.
+        then: the earlier one, as JSON kept it.
+
+    Example:
+        >>> changed_fields({'seed': 1, 'num_workers': 4}, {'seed': 0, 'num_workers': 0})
+        ['seed: 0 there, 1 now']
+    """
+    now = report.jsonable(config)
+    return [
+        f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
+        for name in sorted({*now, *then} - FREE_FIELDS)
+        if now.get(name) != then.get(name)
+    ]

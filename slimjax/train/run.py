@@ -201,6 +201,8 @@ class Run:
                 split,
                 config.data_dir,
                 synthetic=(config.num_classes, config.image_channels),
+                folds=config.folds,
+                fold=config.fold,
                 search_share=config.search_share,
             )
             found = len(source.class_names)
@@ -312,12 +314,14 @@ class Run:
         return step
 
     def _blank_batch(self):
-        return split_over_devices(
-            {
-                'image': np.zeros((self.local_batch, *self.image_shape), np.uint8),
-                'label': np.zeros(self.local_batch, np.int32),
-            }
-        )
+        config, size = self.config, self.local_batch
+        blank = {
+            'image': np.zeros((size, *self.image_shape), np.uint8),
+            'label': np.zeros(size, np.int32),
+        }
+        if config.teacher:
+            blank['teacher'] = np.zeros((size, config.num_classes), config.dtype)
+        return split_over_devices(blank)
 
     @functools.cached_property
     def _eval_step(self):

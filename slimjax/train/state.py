@@ -1,5 +1,6 @@
 """The state of a training run: all that a checkpoint must hold."""
 
+from functools import partial
 from typing import Any
 
 import flax
@@ -70,9 +71,11 @@ def create_state(
         0
     """
 
+    # The key is an argument: as a constant it would take the compiler 10 s to fold, and
+    # make a program of each seed.
     @jax.jit
-    def create():
-        params, stats = initial_variables(model, image_shape, seed)
+    def create(key):
+        params, stats = initial_variables(model, image_shape, key)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -82,7 +85,7 @@ def create_state(
             sums=zero_sums(metric_names),
         )
 
-    return create()
+    return create(jax.random.key(seed))
 
 
 def zero_sums(metric_names: tuple[str, ...]) -> dict[str, Array]:
@@ -96,15 +99,16 @@ def zero_sums(metric_names: tuple[str, ...]) -> dict[str, Array]:
 
 
 def initial_variables(
-    model: nn.Module, image_shape: tuple[int, int, int], seed: int
+    model: nn.Module, image_shape: tuple[int, int, int], key: Array
 ) -> tuple[Any, dict[str, Any]]:
     """Returns parameters and statistics before training."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    return split_variables(model.init(jax.random.key(seed), images))
+    return split_variables(model.init(key, images))
 
 
 def abstract_variables(
     model: nn.Module, image_shape: tuple[int, int, int]
 ) -> tuple[Any, dict[str, Any]]:
     """Returns shapes and types of `initial_variables`, computing nothing."""
-    return jax.eval_shape(lambda: initial_variables(model, image_shape, 0))
+    key = jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(partial(initial_variables, model, image_shape), key)

@@ -36,7 +36,8 @@ def make_loss_fn(model: SlimmableClassifier, config: Mapping[str, Any]) -> LossF
     """Returns the loss of one width, as `sum_over_widths` takes it.
 
     Where there is a teacher, its softened logits are all that is learnt from: no label,
-    and no label smoothing (US-Nets, section 4.2).
+    and no label smoothing (US-Nets, section 4.2). It may also stand in the batch, see
+    `slimjax.train.teacher`.
     """
 
     def loss_fn(params, stats, batch, *, width, teacher=None):
@@ -44,7 +45,7 @@ def make_loss_fn(model: SlimmableClassifier, config: Mapping[str, Any]) -> LossF
         loss = cross_entropy(
             logits,
             batch['label'],
-            teacher,
+            batch.get('teacher', teacher),
             smoothing=config['label_smoothing'],
             form=config['label_smoothing_form'],
         )
@@ -56,7 +57,7 @@ def make_loss_fn(model: SlimmableClassifier, config: Mapping[str, Any]) -> LossF
 def make_inputs(
     model: SlimmableClassifier, config: Mapping[str, Any], step: Array, batch: Batch
 ) -> dict[str, Array]:
-    """Returns what all widths of a step see: augmented images, and labels."""
+    """Returns what all widths of a step see: augmented images, labels, a teacher."""
     examples = batch['label'].shape[0]
     device = lax.axis_index(model.axis_name) if model.axis_name else 0
     return {
@@ -70,7 +71,7 @@ def make_inputs(
             std=config['std'],
             dtype=model.dtype,
         ),
-        'label': batch['label'],
+        **{name: batch[name] for name in ('label', 'teacher') if name in batch},
     }
 
 
@@ -136,10 +137,10 @@ def make_train_step(
 
     Returns:
         `step(state, batch) -> (state, metrics)` with a device's part of the batch,
-        `image` uint8 `[examples, height, width, channels]` and `label` int
-        `[examples]`. All that it returns is averaged over devices. Besides the
-        `metric_names`, `metrics` holds `stop`, the largest `batch['stop']` of any
-        device where the batch has one.
+        `image` uint8 `[examples, height, width, channels]`, `label` int `[examples]`,
+        and `teacher` where one is configured, logits `[examples, classes]`. All that it
+        returns is averaged over devices. Besides the `metric_names`, `metrics` holds
+        `stop`, the largest `batch['stop']` of any device where the batch has one.
     """
     axis_name = model.axis_name
     widths = widest_first(model.widths)

@@ -3,11 +3,11 @@
 TFDS wants a builder in a package of its own, in a file of this name.
 """
 
-import hashlib
-
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from slimjax.data.stratified import stratified_parts
 
 SPLITS = {'train': 1197, 'validation': 240, 'test': 360}
 
@@ -64,22 +64,8 @@ def split_indices(labels: np.ndarray) -> dict[str, list[int]]:
         >>> [len(part) for part in split_indices(np.arange(1797) % 10).values()]
         [1197, 240, 360]
     """
-
-    def hashed(index):
-        return hashlib.sha256(str(index).encode()).hexdigest()
-
-    ranked = []
-    for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label).tolist(), key=hashed)
-        # Where in its class an example stands, from 0 to 1: cutting all examples at
-        # one such place cuts every class in the same proportion.
-        ranked += [((r + 0.5) / len(members), i) for r, i in enumerate(members)]
-    order = [index for _, index in sorted(ranked)]
-    parts, start = {}, 0
-    for name, size in SPLITS.items():
-        parts[name] = sorted(order[start : start + size], key=hashed)
-        start += size
-    return parts
+    parts = stratified_parts(labels, tuple(SPLITS.values()))
+    return dict(zip(SPLITS, parts, strict=True))
 
 
 def _load_digits():

@@ -1,0 +1,1 @@
+"""The honest comparison: what sharing weights costs, against networks trained alone."""

@@ -1,0 +1,319 @@
+"""What is compared: arms, each a family of networks for the same widths.
+
+All follow one recipe, that of the config; an arm says in what it differs.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import ml_collections
+
+from slimjax.compare.cost import forward_macs
+from slimjax.config import check
+from slimjax.train.run import build_model
+from slimjax.train.schedule import UNITS
+from slimjax.width import ChannelTable, width_name
+
+# Where the config draws no widths itself: as many a step as US-Nets do.
+_SANDWICH = 4
+REFERENCE = 'individual'
+# Ends of a supernet, times the narrowest and the widest width of the config.
+_BELOW, _ABOVE = 0.75, 1.5
+_SEARCH_SHARE = 0.1
+_RANDOM_TABLES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network that is trained once for each seed.
+
+    Attributes:
+        key: `ARM/NAME`, its folder; arms that have the same network train it once.
+        widths: those that it is scored at, by name.
+        config: complete; seed, fold, learning rate and what other networks must be
+            trained for are the harness's.
+        teacher: the network that teaches this one.
+        tables: how its channels are found; None for width multipliers.
+        reported: whether its scores are; a supernet is only searched.
+    """
+
+    key: str
+    widths: tuple[str, ...]
+    config: ml_collections.ConfigDict
+    teacher: 'Network | None' = None
+    tables: 'Tables | None' = None
+    reported: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """How the channel tables of a network are found.
+
+    Attributes:
+        supernet: among whose networks they are.
+        budgets: the multiply-adds that each width's table may take, widest first.
+        drawn: the number of a random draw; None for a search.
+    """
+
+    supernet: Network
+    budgets: tuple[int, ...]
+    drawn: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A way to get a network of each width.
+
+    Attributes:
+        meaning: one line for people.
+        networks: makes them of the base config and the arm's name.
+        controls: further arms that it must be compared with, to be fair.
+        asked: whether it is left out unless it is asked for.
+    """
+
+    meaning: str
+    networks: Callable[[ml_collections.ConfigDict, str], list[Network]]
+    controls: tuple[str, ...] = ()
+    asked: bool = False
+
+
+def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the recipe that all arms share.
+
+    There is one evaluation, after the last step, so that no checkpoint is chosen.
+
+    Args:
+        config: complete; its widths are compared.
+
+    Raises:
+        ValueError: widths that cannot be compared, or fields that an arm decides.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> config = complete({'model': 'resnet14', 'widths': (0.5, 1.0)})
+        >>> base_config(config).eval_epochs
+        0.0
+    """
+    check(config)
+    for name in ('teacher', 'init_from', 'channels'):
+        if config[name]:
+            raise ValueError(
+                f'config.{name}={config[name]!r}: the networks compared start anew and '
+                "learn from what their arm says; allowed is ''"
+            )
+    widths = build_model(config).widths
+    if len(widths) < 2 or any(isinstance(width, ChannelTable) for width in widths):
+        raise ValueError(
+            f'config.widths={tuple(map(width_name, widths))}: two multipliers or more '
+            'are compared'
+        )
+    base = ml_collections.ConfigDict(config)
+    base.widths = tuple(widths)
+    base.best_metric = 'top1'
+    for unit in UNITS:
+        base[f'eval_{unit}'] *= 0
+    return base
+
+
+def make_arms(
+    config: ml_collections.ConfigDict, names: Sequence[str] = ()
+) -> dict[str, list[Network]]:
+    """Returns the networks of each arm, those that teach first.
+
+    Args:
+        config: complete.
+        names: the arms wanted besides `'individual'`; () for all but those that are
+            trained when asked for.
+
+    Raises:
+        ValueError: no such arm, or a config of which arms cannot be made.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> config = complete({'model': 'resnet14', 'widths': (0.5, 1.0)})
+        >>> arms = make_arms(config, ['slimmable_sum'])
+        >>> {name: [network.key for network in arm] for name, arm in arms.items()}
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'individual': ['individual/1.0', 'individual/0.5'],
+         'slimmable_sum': ['slimmable_sum/all']}
+    """
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        known = ', '.join(ARMS)
+        raise ValueError(f'there is no arm {unknown[0]!r}; the arms are {known}')
+    usual = [name for name, arm in ARMS.items() if not arm.asked]
+    wanted = {REFERENCE, *(names or usual)}
+    base = base_config(config)
+    return {
+        name: arm.networks(base, name) for name, arm in ARMS.items() if name in wanted
+    }
+
+
+def stretched(
+    config: ml_collections.ConfigDict, factor: float
+) -> ml_collections.ConfigDict:
+    """Returns a config that trains `factor` times as long, with the same warm-up.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> config = complete({'train_epochs': 10, 'warmup_epochs': 2})
+        >>> stretched(config, 1.5).train_epochs
+        15.0
+    """
+    longer = ml_collections.ConfigDict(config)
+    for unit in UNITS:
+        longer[f'train_{unit}'] = _times(config[f'train_{unit}'], factor)
+        longer[f'milestone_{unit}'] = tuple(
+            factor * value for value in config[f'milestone_{unit}']
+        )
+    if config.num_train_steps:
+        longer.num_train_steps = _times(config.num_train_steps, factor)
+    if config.schedule == 'exponential':
+        # It decays with every epoch, and is to end where the shorter one does.
+        longer.decay_factor = config.decay_factor ** (1 / factor)
+    return longer
+
+
+def _times(duration: float, factor: float) -> float:
+    return round(factor * duration) if type(duration) is int else factor * duration
+
+
+def _changed(config, **fields) -> ml_collections.ConfigDict:
+    changed = ml_collections.ConfigDict(config)
+    for name, value in fields.items():
+        changed[name] = value
+    return changed
+
+
+def _macs(config) -> Mapping[float, int]:
+    """Forward multiply-adds of each width, widest first."""
+    shape = (config.image_size, config.image_size, config.image_channels)
+    return forward_macs(build_model(config), shape)
+
+
+def _alone(config, arm: str, width: float, factor: float = 1.0) -> Network:
+    own = _changed(
+        stretched(config, factor),
+        widths=(width,),
+        sandwich=0,
+        distill=False,
+        loss_weights=(),
+    )
+    name = width_name(width)
+    return Network(f'{arm}/{name}', (name,), own)
+
+
+def _individual(config, arm: str) -> list[Network]:
+    return [_alone(config, arm, width) for width in _macs(config)]
+
+
+def _twice(config, arm: str) -> list[Network]:
+    return [_alone(config, arm, width, 2.0) for width in _macs(config)]
+
+
+def _family_compute(config, arm: str) -> list[Network]:
+    macs = _macs(config)
+    family = sum(macs.values())
+    return [_alone(config, arm, width, family / own) for width, own in macs.items()]
+
+
+def _taught(config, arm: str) -> list[Network]:
+    # The widest of a distilled family learns from labels, and so does the teacher.
+    teacher, *others = _individual(config, REFERENCE)
+    return [
+        teacher,
+        *(
+            dataclasses.replace(each, key=f'{arm}/{each.widths[0]}', teacher=teacher)
+            for each in others
+        ),
+    ]
+
+
+def _together(config, arm: str, **fields) -> list[Network]:
+    names = tuple(width_name(width) for width in _macs(config))
+    return [Network(f'{arm}/all', names, _changed(config, **fields))]
+
+
+def _slimmable(reduce: str):
+    def networks(config, arm: str) -> list[Network]:
+        return _together(config, arm, sandwich=0, distill=False, reduce=reduce)
+
+    return networks
+
+
+def _universal(distill: bool):
+    def networks(config, arm: str) -> list[Network]:
+        return _together(
+            config,
+            arm,
+            sandwich=config.sandwich or _SANDWICH,
+            norm='shared_affine',
+            distill=distill,
+            loss_weights=(),
+        )
+
+    return networks
+
+
+def _supernet(config) -> Network:
+    widths = list(_macs(config))
+    ends = _BELOW * widths[-1], _ABOVE * widths[0]
+    own = _changed(
+        _universal(True)(config, 'supernet')[0].config,
+        widths=(ends[0], widths[0], ends[1]),
+        search_share=_SEARCH_SHARE,
+    )
+    names = tuple(map(width_name, own.widths))
+    return Network('autoslim/supernet', names, own, reported=False)
+
+
+def _with_tables(config, arm: str, name: str, supernet: Network, drawn=None) -> Network:
+    (network,) = _slimmable('sum')(config, arm)
+    return dataclasses.replace(
+        network,
+        key=f'{arm}/{name}',
+        config=_changed(network.config, widths=()),
+        tables=Tables(supernet, tuple(_macs(config).values()), drawn),
+    )
+
+
+def _autoslim(config, arm: str) -> list[Network]:
+    supernet = _supernet(config)
+    return [supernet, _with_tables(config, arm, 'all', supernet)]
+
+
+def _random(config, arm: str) -> list[Network]:
+    supernet = _supernet(config)
+    return [
+        _with_tables(config, arm, str(number), supernet, number)
+        for number in range(_RANDOM_TABLES)
+    ]
+
+
+ARMS = {
+    REFERENCE: Arm('each width a network of its own', _individual),
+    'individual_distilled': Arm('the same, taught by the individual widest', _taught),
+    'individual_twice': Arm('each width alone, twice the epochs', _twice),
+    'individual_compute': Arm(
+        'each width alone, with the multiply-adds of the whole family', _family_compute
+    ),
+    'slimmable_sum': Arm('S-Net, gradients of the widths summed', _slimmable('sum')),
+    'slimmable_mean': Arm('S-Net, gradients averaged', _slimmable('mean')),
+    'universal': Arm('US-Net, all widths from labels', _universal(False)),
+    'universal_distilled': Arm(
+        'US-Net, the widest teaches the others',
+        _universal(True),
+        controls=('individual_distilled',),
+    ),
+    'autoslim': Arm(
+        'channels searched for the multiply-adds of each width, trained as S-Net',
+        _autoslim,
+        controls=('slimmable_sum', 'random'),
+        asked=True,
+    ),
+    'random': Arm(
+        f'the median of {_RANDOM_TABLES} networks whose channels are drawn likewise',
+        _random,
+        asked=True,
+    ),
+}

@@ -1,0 +1,243 @@
+"""One cell of a comparison: a network, trained with one seed on one fold, and tested.
+
+It is trained by `slimjax.train`, as `python -m slimjax.main` trains: each trial is an
+ordinary workdir, which goes on where it was interrupted. What came out is kept in
+`record.json` beside the trials, and is not computed again.
+"""
+
+import gc
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from slimjax.benchmark.device import device_name
+from slimjax.channel_file import channels_text, load_channels
+from slimjax.commands import write_json
+from slimjax.compare.arms import Network
+from slimjax.compare.cost import forward_macs, training_macs
+from slimjax.compare.protocol import chosen
+from slimjax.compare.tables import drawn_tables, searched_tables
+from slimjax.evaluate import Results
+from slimjax.train.loop import NonFiniteLossError, train
+from slimjax.train.report import git_commit, jsonable
+from slimjax.train.resume import changed_fields
+from slimjax.train.run import Run
+from slimjax.width import ChannelTable
+
+Record = dict[str, Any]
+# More than are drawn for a seed of the comparison.
+_RANDOM_SEEDS = 1000
+
+
+class Cell:
+    """A network with its seed and fold, and where it is kept.
+
+    Args:
+        network: what is trained.
+        seed: added to the config's.
+        fold: which of `folds`.
+        folds: 0 for the splits that the data set has.
+        factors: of the learning rate, one trial each.
+        workdir: of the whole comparison.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        seed: int,
+        fold: int,
+        folds: int,
+        factors: Sequence[float],
+        workdir: pathlib.Path,
+    ):
+        self.network, self.factors = network, tuple(factors)
+        self.place = f'seed{seed}' + (f'_fold{fold}' if folds else '')
+        self.folder = workdir / self.place / network.key
+        self._config = ml_collections.ConfigDict(network.config)
+        self._config.seed += seed
+        self._config.folds, self._config.fold = folds, fold
+
+        def beside(other: Network) -> Cell:
+            return Cell(other, seed, fold, folds, factors, workdir)
+
+        self._teacher = network.teacher and beside(network.teacher)
+        self._supernet = network.tables and beside(network.tables.supernet)
+
+    def config(self, factor: float) -> ml_collections.ConfigDict:
+        """Returns the config of a trial; its teacher must have been trained."""
+        own = ml_collections.ConfigDict(self._config)
+        own.learning_rate *= factor
+        if self._teacher is not None:
+            own.teacher = str(self._teacher.best())
+        if self._supernet is not None:
+            own.channels = self._tables.read_text()
+        return own
+
+    def best(self) -> pathlib.Path:
+        """Returns the workdir of the trial that counts, of a finished cell."""
+        return self.trial(self.record()['factor'])
+
+    def trial(self, factor: float) -> pathlib.Path:
+        """Returns the workdir of a trial."""
+        return self.folder / f'rate_{factor:g}'
+
+    def run(self) -> Run:
+        """Returns the run of the first trial, as far as it is known before training.
+
+        It has no teacher yet, and tables that are drawn.
+
+        Raises:
+            ValueError: a config that cannot run.
+        """
+        own = ml_collections.ConfigDict(self._config)
+        own.learning_rate *= self.factors[0]
+        if self._supernet is not None:
+            own.channels = channels_text(self._drawn_tables(0))
+        return Run(own)
+
+    def record(self) -> Record | None:
+        """Returns what came out, or None if the cell is not finished.
+
+        Raises:
+            ValueError: the record is of another comparison.
+        """
+        try:
+            record = json.loads((self.folder / 'record.json').read_text())
+        except FileNotFoundError:
+            return None
+        own = jsonable(self._config)
+        own |= {name: record['config'][name] for name in ('teacher', 'channels')}
+        own['learning_rate'] *= record['factor']
+        changed = changed_fields(own, record['config'])
+        if record['factors'] != list(self.factors):
+            changed.append(f'factors: {record["factors"]} there, {self.factors} now')
+        if changed:
+            raise ValueError(
+                f'{self.folder} holds another comparison ({"; ".join(changed)}): take '
+                'another --workdir'
+            )
+        return record
+
+    def train(self, should_stop: Callable[[], bool]) -> Record | None:
+        """Trains every trial, tests the one that is best on validation data.
+
+        The test split is read once, by that trial alone.
+
+        Returns:
+            The record, or None if it was stopped: called again, it goes on.
+
+        Raises:
+            ValueError: training diverged in all trials, or a workdir that holds
+                another run.
+        """
+        if self._supernet is not None:
+            self._find_tables()
+        trials, only = {}, len(self.factors) == 1 and self.network.reported
+        for factor in self.factors:
+            try:
+                trials[factor] = self._train(factor, should_stop, test=only)
+            except NonFiniteLossError:
+                trials[factor] = None
+            else:
+                if trials[factor] is None:
+                    return None
+        best = chosen(trials)
+        results = trials[best] if self.network.reported else {}
+        if self.network.reported and not only:
+            results = self._train(best, should_stop, test=True)
+        run = Run(self.config(best))
+        record = {
+            'config': jsonable(run.config),
+            'factors': list(self.factors),
+            'factor': best,
+            'test_images': len(run.source('test')),
+            'test_top1': {
+                width: results[name]['top1'] for name, width in self._names(results)
+            },
+            'steps': run.total_steps,
+            'training_macs': self._training_macs(run),
+            'seconds': _seconds(self.trial(best)),
+            'git_commit': git_commit(),
+            'machine': device_name(),
+        }
+        write_json(self.folder / 'record.json', record)
+        return record
+
+    def _names(self, results: Results) -> Iterator[tuple[str, str]]:
+        """What the network calls a width, and what the comparison calls it."""
+        names = self.network.widths
+        if self._supernet is not None:
+            names = tuple(table.name for table in load_channels(self._tables))
+        known = zip(names, self.network.widths, strict=True)
+        return ((name, width) for name, width in known if name in results)
+
+    @property
+    def _tables(self) -> pathlib.Path:
+        return self.folder / 'channels.json'
+
+    def _drawn_tables(self, seed: int) -> tuple[ChannelTable, ...]:
+        return drawn_tables(self._supernet.run(), self.network.tables.budgets, seed)
+
+    def _find_tables(self) -> None:
+        """Writes the channel tables, unless they stand there."""
+        if self._tables.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        seed, how = self._config.seed, self.network.tables
+        if how.drawn is not None:
+            tables = self._drawn_tables(_RANDOM_SEEDS * seed + how.drawn)
+        else:
+            with open(self.folder / 'search.txt', 'a') as log:
+                tables = searched_tables(
+                    self._supernet.best(),
+                    how.budgets,
+                    seed,
+                    say=lambda line: print(line, file=log, flush=True),
+                )
+        write_json(self._tables, json.loads(channels_text(tables)))
+
+    def macs(self) -> int:
+        """Returns the multiply-adds of all trials."""
+        return len(self.factors) * self._training_macs(self.run())
+
+    def _training_macs(self, run: Run) -> int:
+        teacher = 0
+        if self._teacher is not None:
+            other = self._teacher.run()
+            model = other.model.clone(axis_name=None)
+            teacher = max(forward_macs(model, run.image_shape).values())
+        return training_macs(run, teacher)
+
+    def _train(self, factor: float, should_stop, *, test: bool) -> Results | None:
+        workdir = self.trial(factor)
+        workdir.mkdir(parents=True, exist_ok=True)
+        before, started = _seconds(workdir), time.monotonic()
+        with open(workdir / 'log.txt', 'a') as log:
+            try:
+                return train(
+                    self.config(factor),
+                    workdir,
+                    should_stop=should_stop,
+                    test=test,
+                    say=lambda line: print(line, file=log, flush=True),
+                )
+            except NonFiniteLossError as error:
+                print(error, file=log)
+                raise
+            finally:
+                seconds = before + time.monotonic() - started
+                write_json(workdir / 'seconds.json', {'seconds': seconds})
+                # Hundreds of networks follow one another in one process.
+                jax.clear_caches()
+                gc.collect()
+
+
+def _seconds(workdir: pathlib.Path) -> float:
+    """The wall time that a trial took so far, less what a killed process lost."""
+    path = workdir / 'seconds.json'
+    return json.loads(path.read_text())['seconds'] if path.exists() else 0.0

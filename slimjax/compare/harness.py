@@ -1,0 +1,153 @@
+"""A whole comparison: every network of every arm, with every seed on every fold."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import ml_collections
+
+from slimjax.compare.arms import Network, make_arms
+from slimjax.compare.cell import Cell, Record
+from slimjax.compare.protocol import PROTOCOLS
+from slimjax.train.report import duration
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared, and where its networks are kept.
+
+    Attributes:
+        arms: the networks of each, see `make_arms`.
+        seeds: how many; the config's and those behind it.
+        folds: 0 for the splits that the data set has, or the parts of it, each of which
+            is the test split of one network.
+        protocol: a name of `PROTOCOLS`.
+        workdir: holds a folder for each seed and fold.
+    """
+
+    arms: Mapping[str, Sequence[Network]]
+    seeds: int
+    folds: int
+    protocol: str
+    workdir: pathlib.Path
+
+    @property
+    def networks(self) -> list[Network]:
+        """Each network once, those that teach before those that they teach."""
+        unique = {each.key: each for arm in self.arms.values() for each in arm}
+        return list(unique.values())
+
+    def cells(self, seed: int, fold: int) -> Iterator[Cell]:
+        """Yields the cells of one seed and one fold, in the order of training."""
+        for network in self.networks:
+            yield self.cell(network, seed, fold)
+
+    def cell(self, network: Network, seed: int, fold: int) -> Cell:
+        """Returns one cell."""
+        factors = PROTOCOLS[self.protocol]
+        return Cell(network, seed, fold, self.folds, factors, self.workdir)
+
+    def records(self, network: Network) -> list[list[Record]]:
+        """Returns the records of a network by seed and fold, all of them finished."""
+        return [
+            [self.cell(network, seed, fold).record() for fold in range(self.folds or 1)]
+            for seed in range(self.seeds)
+        ]
+
+
+def plan(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    seeds: int,
+    folds: int = 0,
+    protocol: str = 'paper',
+    arms: Sequence[str] = (),
+) -> Comparison:
+    """Returns a comparison that can run, of which nothing was compiled yet.
+
+    Args:
+        config: complete; its widths are compared.
+        workdir: made if missing; what it already holds is not trained again.
+        seeds: two or more, for an interval.
+        folds: 0, or 3 or more.
+        protocol: `'paper'`, all at the config's learning rate, or `'tuned'`.
+        arms: those wanted besides the individual networks; () for all.
+
+    Raises:
+        ValueError: something that cannot be compared or trained, or a workdir that
+            holds another comparison.
+    """
+    if seeds < 2:
+        raise ValueError(
+            f'--seeds={seeds}: an interval needs 2 or more (a claim: 5 with --folds=5 '
+            'on digits, 8 on CIFAR-10)'
+        )
+    if protocol not in PROTOCOLS:
+        allowed = ', '.join(PROTOCOLS)
+        raise ValueError(f'--protocol={protocol!r}: allowed are {allowed}')
+    if config.folds or config.fold:
+        raise ValueError(
+            f'config.folds={config.folds}, config.fold={config.fold}: every fold is '
+            'compared; set both to 0, and --folds'
+        )
+    comparison = Comparison(
+        make_arms(config, arms), seeds, folds, protocol, pathlib.Path(workdir)
+    )
+    for fold in range(folds or 1):
+        for seed in range(seeds):
+            for cell in comparison.cells(seed, fold):
+                cell.record()  # Refused if it is of another comparison.
+    for cell in comparison.cells(0, 0):
+        cell.run()  # Refused if it cannot run.
+    return comparison
+
+
+def train_all(
+    comparison: Comparison,
+    *,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Trains all that is not trained yet, seed after seed.
+
+    Args:
+        comparison: what `plan` returned.
+        say: prints a line for a person.
+        should_stop: as in `slimjax.train.loop.train`.
+
+    Returns:
+        Whether all is trained; otherwise it was stopped, and goes on when called again.
+
+    Raises:
+        ValueError: a network diverged, or a workdir that holds another run.
+    """
+    macs = {cell.network.key: cell.macs() for cell in comparison.cells(0, 0)}
+    waiting = [
+        cell
+        for seed in range(comparison.seeds)
+        for fold in range(comparison.folds or 1)
+        for cell in comparison.cells(seed, fold)
+        if cell.record() is None
+    ]
+    total = len(macs) * comparison.seeds * (comparison.folds or 1)
+    say(f'{total} networks, {total - len(waiting)} of which are trained')
+    left = sum(macs[cell.network.key] for cell in waiting)
+    done, started = 0, time.monotonic()
+    for number, cell in enumerate(waiting, start=total - len(waiting) + 1):
+        where = f'[{number}/{total}] {cell.place}/{cell.network.key}'
+        try:
+            record = cell.train(should_stop)
+        except ValueError as error:
+            raise ValueError(f'{where}: {error}') from error
+        if record is None:
+            say(f'{where}: stopped and saved')
+            return False
+        done += macs[cell.network.key]
+        remaining = (time.monotonic() - started) * (left - done) / done
+        say(
+            f'{where}: {record["steps"]} steps, {duration(record["seconds"])}; ETA '
+            f'{duration(remaining)}'
+        )
+    return True

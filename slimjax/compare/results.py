@@ -1,0 +1,182 @@
+"""From records to what is reported: accuracies, regret with intervals, costs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from slimjax.compare.arms import ARMS, REFERENCE, Network
+from slimjax.compare.harness import Comparison
+from slimjax.compare.statistics import t_interval, upper_bounds
+from slimjax.train.report import jsonable, versions
+
+# Points of top-1 by which a shared network may be worse and still passes.
+MARGINS = {'digits': 1.0}
+OTHER_MARGIN = 0.3
+
+
+def comparison_results(
+    comparison: Comparison,
+    config: ml_collections.ConfigDict,
+    margin: float | None = None,
+) -> dict[str, Any]:
+    """Returns what `--json` writes; see `docs/compare.md` for each name.
+
+    Args:
+        comparison: all of it trained.
+        config: what it was planned with.
+        margin: points of top-1; None for the one of the data set.
+    """
+    if margin is None:
+        margin = MARGINS.get(config.dataset, OTHER_MARGIN)
+    arms = {
+        name: _arm_results(comparison, networks)
+        for name, networks in comparison.arms.items()
+    }
+    top1 = {
+        arm: {width: each['top1'] for width, each in widths.items()}
+        for arm, widths in arms.items()
+    }
+    return {
+        'arms': arms,
+        'regret': {
+            arm: regret(top1[REFERENCE], top1[arm], margin)
+            for arm in arms
+            if arm != REFERENCE
+        },
+        'control': {
+            arm: {
+                control: regret(top1[control], top1[arm], margin)
+                for control in ARMS[arm].controls
+                if control in arms
+            }
+            for arm in arms
+            if ARMS[arm].controls
+        },
+        'costs': {
+            arm: _costs(comparison, networks)
+            for arm, networks in comparison.arms.items()
+        },
+        'meanings': {arm: ARMS[arm].meaning for arm in arms},
+        'margin': margin,
+        'protocol': comparison.protocol,
+        'seeds': comparison.seeds,
+        'folds': comparison.folds,
+        'test_images': _test_images(comparison),
+        'config': jsonable(config),
+        'versions': versions(),
+        # Of the training: a finished comparison may be reported elsewhere, and later.
+        'git_commits': _found(comparison, 'git_commit'),
+        'machines': _found(comparison, 'machine'),
+    }
+
+
+def regret(
+    alone: Mapping[str, Sequence[float]],
+    shared: Mapping[str, Sequence[float]],
+    margin: float,
+) -> dict[str, dict[str, Any]]:
+    """Returns what sharing costs at each width, in points of top-1, paired by seed.
+
+    Args:
+        alone: top-1 as fractions of each width, one for each seed.
+        shared: likewise, of the same seeds.
+        margin: in points.
+
+    Returns:
+        By width `mean`, `ci95` (by t over the seeds), `per_seed`, `n`, `unit`, the
+        one-sided bound `upper` (by Holm over the widths), whether it `passes` (is below
+        the margin), and whether the shared network `beats` the other (by a bound of
+        its own below 0).
+
+    Example:
+        >>> found = regret({'1.0': [0.95, 0.97]}, {'1.0': [0.94, 0.96]}, margin=0.3)
+        >>> round(found['1.0']['mean'], 6), found['1.0']['passes']
+        (1.0, False)
+    """
+    points = {
+        width: [
+            100 * (one - other) for one, other in zip(alone[width], values, strict=True)
+        ]
+        for width, values in shared.items()
+    }
+    bounds, below_zero = upper_bounds(points, margin), upper_bounds(points, 0.0)
+    return {
+        width: {
+            'mean': float(np.mean(values)),
+            'ci95': list(t_interval(values)),
+            'per_seed': values,
+            'n': len(values),
+            'unit': 'points',
+            'upper': bounds[width].upper,
+            'passes': bounds[width].below,
+            'beats': below_zero[width].below,
+        }
+        for width, values in points.items()
+    }
+
+
+def _arm_results(
+    comparison: Comparison, networks: Sequence[Network]
+) -> dict[str, dict[str, Any]]:
+    """By width, of the network that serves it: scores, and what its training costs.
+
+    Where several serve it, the median of their scores.
+    """
+    scores, serving = {}, {}
+    for network in networks:
+        for width in network.widths if network.reported else ():
+            top1 = [_top1(records, width) for records in comparison.records(network)]
+            scores.setdefault(width, []).append(top1)
+            serving.setdefault(width, []).append(network)
+    return {
+        width: {
+            'top1': np.median(scores[width], axis=0).tolist(),
+            'networks': [network.key for network in serving[width]],
+            **_costs(comparison, serving[width]),
+        }
+        for width in scores
+    }
+
+
+def _top1(records: Sequence[Mapping[str, Any]], width: str) -> float:
+    """The share of the test images of all folds that is classified right."""
+    images = [record['test_images'] for record in records]
+    right = [
+        round(record['test_top1'][width] * record['test_images']) for record in records
+    ]
+    return sum(right) / sum(images)
+
+
+def _costs(comparison: Comparison, networks: Sequence[Network]) -> dict[str, float]:
+    """Of all networks together, the mean over seeds and folds."""
+    costs = {}
+    for name in ('training_macs', 'steps', 'seconds'):
+        values = [
+            sum(
+                np.mean([record[name] for record in records])
+                for records in comparison.records(network)
+            )
+            / comparison.seeds
+            for network in networks
+        ]
+        costs[name] = float(sum(values))
+    return costs
+
+
+def _found(comparison: Comparison, name: str) -> list[str]:
+    """What the records say under a name, each once."""
+    return sorted(
+        {
+            record[name]
+            for network in comparison.networks
+            for records in comparison.records(network)
+            for record in records
+        }
+    )
+
+
+def _test_images(comparison: Comparison) -> int:
+    first = comparison.records(comparison.networks[0])[0]
+    return sum(record['test_images'] for record in first)

@@ -1,0 +1,87 @@
+"""A comparison as tables, for the terminal and for a page of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from slimjax.compare.arms import REFERENCE
+from slimjax.insight.table import format_count
+from slimjax.train.report import duration
+
+
+def table_lines(results: Mapping[str, Any]) -> list[str]:
+    """Returns the lines of the tables of a comparison, in Markdown.
+
+    Args:
+        results: what `comparison_results` returns.
+    """
+    arms, widths = results['arms'], list(results['arms'][REFERENCE])
+    images = f'{results["test_images"]:,} test images'
+    lines = [
+        f'Test top-1 in per cent, mean and standard deviation of {results["seeds"]} '
+        f'seeds, {images}, after the last step; protocol {results["protocol"]}. Costs '
+        'are those of all networks of an arm together:',
+        '',
+        *_markdown(
+            ['arm', *widths, 'training MACs', 'steps', 'wall time'],
+            [
+                [
+                    arm,
+                    *(_score(arms[arm][width]['top1']) for width in widths),
+                    format_count(costs['training_macs']),
+                    f'{costs["steps"]:,.0f}',
+                    duration(costs['seconds']),
+                ]
+                for arm, costs in results['costs'].items()
+            ],
+        ),
+    ]
+    against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
+    for arm, controls in results['control'].items():
+        against |= {f'{arm} to {control}': of for control, of in controls.items()}
+    return [*lines, '', *_regret_lines(results, against, widths)]
+
+
+def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:
+    return [
+        'Regret in points, paired by seed, with its 95 % interval (positive: '
+        f'worse); it "passes" where its upper bound is below {results["margin"]:g}, '
+        'and "beats" where that is below 0:',
+        '',
+        *_markdown(
+            ['regret of', *widths],
+            [
+                [which, *(_regret(of[width]) for width in widths)]
+                for which, of in against.items()
+            ],
+        ),
+    ]
+
+
+def _score(top1: Sequence[float]) -> str:
+    return f'{100 * np.mean(top1):.2f} ± {100 * np.std(top1, ddof=1):.2f}'
+
+
+def _regret(found: Mapping[str, Any]) -> str:
+    low, high = found['ci95']
+    verdict = 'beats' if found['beats'] else 'passes' if found['passes'] else ''
+    # What rounds to zero has no sign.
+    mean, low, high = (round(value, 2) + 0.0 for value in (found['mean'], low, high))
+    return f'{mean:+.2f} [{low:+.2f}, {high:+.2f}] {verdict}'.strip()
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    sizes = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    rule = ['-' * sizes[0], *('-' * (size - 1) + ':' for size in sizes[1:])]
+
+    def line(cells):
+        first, *others = zip(cells, sizes, strict=True)
+        return (
+            ' | '.join(
+                ['| ' + first[0].ljust(first[1]), *(c.rjust(n) for c, n in others)]
+            )
+            + ' |'
+        )
+
+    return [line(titles), line(rule), *map(line, rows)]

@@ -1,0 +1,64 @@
+"""A trained network that teaches another: the control of in-place distillation."""
+
+from collections.abc import Callable
+
+from jax import Array
+
+from slimjax.train.parallel import pmapped, replicated
+from slimjax.train.run import Run
+from slimjax.train.state import TrainState
+from slimjax.train.step import Batch, make_inputs
+from slimjax.train.trained import open_run
+from slimjax.width import widest
+
+
+class Teacher:
+    """The widest width of the run in `config.teacher`, whose weights are fixed.
+
+    Its softened logits of the very images that the student sees, augmented, are all
+    that the student learns from, as in in-place distillation. It is in evaluation mode,
+    since it has statistics: it does not depend on the rest of the batch.
+
+    Args:
+        run: of the student.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the teacher takes other images or knows other classes.
+    """
+
+    def __init__(self, run: Run):
+        workdir = run.config.teacher
+        changes = [f'--config.data_dir={run.config.data_dir}']
+        trained = open_run(workdir, changes)
+        for name in ('image_size', 'image_channels', 'mean', 'std', 'num_classes'):
+            own, theirs = run.config[name], trained.run.config[name]
+            if own != theirs:
+                raise ValueError(
+                    f'config.teacher={workdir!r} has {name}={theirs}; the network that '
+                    f'it is to teach has {own}'
+                )
+        self._student, self._model = run, trained.run.model
+        self._variables = replicated(trained.variables)
+        self._logits = pmapped(self._taught, in_axes=(None, None, 0), out_axes=0)
+
+    def step(
+        self, train_step: Callable[[int, TrainState, Batch], tuple]
+    ) -> Callable[[int, TrainState, Batch], tuple]:
+        """Returns a training step whose batches have the teacher's logits.
+
+        Args:
+            train_step: what `Run.train_step` returns.
+        """
+
+        def step(done, state, batch):
+            logits = self._logits(self._variables, state.step, batch)
+            return train_step(done, state, {**batch, 'teacher': logits})
+
+        return step
+
+    def _taught(self, variables, step, batch) -> Array:
+        images = make_inputs(self._student.model, self._student.config, step, batch)
+        width = widest(self._model.widths)
+        logits = self._model.apply(variables, images['image'], width=width, train=False)
+        return logits.astype(self._student.config.dtype)

@@ -1,0 +1,151 @@
+"""What is reported of records that are known."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from slimjax.commands import write_json
+from slimjax.compare.harness import plan
+from slimjax.compare.plot import plot_regret
+from slimjax.compare.results import comparison_results
+from slimjax.compare.table import table_lines
+from slimjax.train.report import jsonable
+from tests.train.runs import ROOT, TINY, tiny_config
+
+ARMS = ('individual_distilled', 'slimmable_sum', 'universal_distilled')
+FOLDS = 3
+# Right answers of 100 test images in a fold, by arm and seed; the second width has 10
+# less, and each further fold one more.
+RIGHT = {
+    'individual': (90, 92, 91),
+    'individual_distilled': (91, 93, 92),
+    'slimmable_sum': (90, 91, 91),
+    'universal_distilled': (94, 96, 95),
+}
+
+
+@pytest.fixture(scope='module')
+def comparison(tmp_path_factory):
+    """A finished comparison, whose records were written by hand."""
+    workdir = tmp_path_factory.mktemp('compare')
+    config = tiny_config()
+    comparison = plan(config, workdir, seeds=3, folds=FOLDS, arms=ARMS)
+    for seed in range(3):
+        for fold in range(FOLDS):
+            for cell in comparison.cells(seed, fold):
+                cell.folder.mkdir(parents=True)
+                arm = cell.network.key.partition('/')[0]
+                right = RIGHT[arm][seed] + fold
+                top1 = {'1.0': right / 100, '0.5': (right - 10) / 100}
+                own = {**jsonable(cell.network.config), 'folds': FOLDS, 'fold': fold}
+                record = {
+                    'config': {**own, 'seed': seed},
+                    'factors': [1.0],
+                    'factor': 1.0,
+                    'test_images': 100,
+                    'test_top1': {name: top1[name] for name in cell.network.widths},
+                    'steps': 10,
+                    'training_macs': 1000,
+                    'seconds': 2.0,
+                    'git_commit': 'abc',
+                    'machine': 'a computer',
+                }
+                write_json(cell.folder / 'record.json', record)
+    return comparison
+
+
+@pytest.fixture(scope='module')
+def results(comparison):
+    return comparison_results(comparison, tiny_config())
+
+
+def test_top1_is_that_of_the_images_of_all_folds(results):
+    widths = results['arms']['slimmable_sum']
+    assert widths['1.0']['top1'] == pytest.approx([0.91, 0.92, 0.92])
+    assert widths['0.5']['top1'] == pytest.approx([0.81, 0.82, 0.82])
+    assert results['test_images'] == 300
+
+
+def test_regret_is_paired_by_seed_and_in_points(results):
+    found = results['regret']['slimmable_sum']['1.0']
+    assert found['per_seed'] == pytest.approx([0, 1, 0])
+    assert found['mean'] == pytest.approx(1 / 3)
+    half = 4.302653 * np.std([0, 1, 0], ddof=1) / np.sqrt(3)
+    assert found['ci95'] == pytest.approx([1 / 3 - half, 1 / 3 + half], rel=1e-6)
+    assert (found['n'], found['unit'], found['passes']) == (3, 'points', False)
+    assert not found['beats']
+    assert 'individual' not in results['regret']
+
+
+def test_a_distilled_family_is_also_compared_with_networks_that_were_taught(results):
+    alone = results['regret']['universal_distilled']['0.5']
+    taught = results['control']['universal_distilled']['individual_distilled']['0.5']
+    assert (alone['mean'], taught['mean']) == pytest.approx((-4, -3))
+    assert (alone['beats'], alone['passes']) == (True, True)
+    assert list(results['control']) == ['universal_distilled']
+
+
+def test_the_margin_decides_what_passes(comparison):
+    wide = comparison_results(comparison, tiny_config(), margin=5.0)
+    assert wide['regret']['slimmable_sum']['1.0']['passes']
+    assert not wide['regret']['slimmable_sum']['1.0']['beats']
+
+
+def test_costs_are_those_of_all_networks_of_an_arm(results):
+    costs = {arm: of['steps'] for arm, of in results['costs'].items()}
+    assert costs == {
+        'individual': 20,
+        'individual_distilled': 20,  # One of them is the teacher.
+        'slimmable_sum': 10,
+        'universal_distilled': 10,
+    }
+    assert results['arms']['individual_distilled']['1.0']['networks'] == [
+        'individual/1.0'
+    ]
+    assert results['costs']['individual']['seconds'] == pytest.approx(4)
+
+
+def test_tables_and_picture_show_every_arm(results, tmp_path):
+    text = '\n'.join(table_lines(results))
+    rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in text.splitlines()
+    ]
+    assert [
+        'universal_distilled to individual',
+        *['-4.00 [-4.00, -4.00] beats'] * 2,
+    ] in rows
+    assert any(row[0] == 'universal_distilled to individual_distilled' for row in rows)
+    assert ['slimmable_sum', '91.67 ± 0.58', '81.67 ± 0.58'] in [
+        row[:3] for row in rows
+    ]
+    plot_regret(results, tmp_path / 'regret.png', 'Digits')
+    assert (tmp_path / 'regret.png').stat().st_size > 10_000
+
+
+def test_the_command_reports_what_is_finished(
+    comparison, results, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
+    import compare
+
+    arguments = [
+        f'--config={TINY}',
+        f'--workdir={comparison.workdir}',
+        f'--arms={",".join(ARMS)}',
+        '--seeds=3',
+        f'--folds={FOLDS}',
+        f'--json={tmp_path / "results.json"}',
+    ]
+    monkeypatch.setattr(sys, 'argv', ['compare.py', *arguments])
+    compare.main()
+    written = json.loads((tmp_path / 'results.json').read_text())
+    assert written['arms'] == results['arms']
+    assert written['regret'] == results['regret']
+    assert written['protocol'] == 'paper'
+
+    monkeypatch.setattr(sys, 'argv', ['compare.py', *arguments, '--config.sed=1'])
+    with pytest.raises(SystemExit, match='compare: config.sed: there is no such field'):
+        compare.main()
