@@ -14,6 +14,8 @@ Recipes and their published top-1 accuracy in %, widest first:
     us_mobilenet_v1       71.8  69.5  64.2  55.7   at 1.0 0.75 0.5 0.25, of all widths
     us_mobilenet_v2       71.5  69.6  65.1  62.3   at 1.0 0.75 0.5 0.35, of all widths
     us_resnet50, us_shufflenet                     promised, never published
+    supernet_mobilenet_v1, supernet_mobilenet_v2, supernet_mnasnet, supernet_resnet50
+                                                   for scripts/search.py
     autoslim_mobilenet_v1 73.0  71.5  67.9         572, 325 and 150 million MACs
     autoslim_mobilenet_v2 75.4  74.2  73.0         505, 305 and 207 million MACs
     autoslim_mnasnet      75.4  74.6  73.2         532, 315 and 217 million MACs
@@ -23,6 +25,9 @@ A US-Net is trained at all widths of a grid and evaluated at `widths`; at others
 --mode=calibrate '--config.widths=(0.3,0.7,1.0)', with --mode=eval on WORKDIR/calibrated
 and the same widths. --config.width_grid=0.0 trains any width there is, 187 networks of
 MobileNet v1.
+
+What scripts/search.py finds in a supernet is trained by an AutoSlim recipe, in place of
+the published channels: --config.channels=channels.json '--config.widths=()'.
 
 The baseline of one width, physically narrow: --config.widths=(0.25,)
 On an accelerator add --config.dtype=bfloat16.
@@ -100,6 +105,26 @@ def get_config(recipe='s_resnet50'):
         config.schedule = 'linear'
         config.crop_scale = (0.25, 1.0)
     elif recipe in (
+        'supernet_mobilenet_v1',
+        'supernet_mobilenet_v2',
+        'supernet_mnasnet',
+        'supernet_resnet50',
+    ):
+        config.model = recipe.removeprefix('supernet_')
+        config.widths = (0.15, 0.5, 1.0, 1.5)  # 1.5, as channels of AutoSlim are wider
+        if recipe == 'supernet_resnet50':
+            config.widths = (0.15, 0.5, 1.0)
+        if recipe in ('supernet_mobilenet_v2', 'supernet_mnasnet'):
+            config.model_fields = {'slim_tail': True}
+        universal(config)
+        config.search_share = 0.1  # unseen in training: they judge the candidates
+        config.train_epochs = 50
+        config.batch_size = 1024
+        config.norm_batch = 128
+        config.learning_rate = 0.5
+        config.schedule = 'linear'
+        config.crop_scale = (0.25, 1.0)
+    elif recipe in (
         'autoslim_mobilenet_v1',
         'autoslim_mobilenet_v2',
         'autoslim_mnasnet',
@@ -128,8 +153,10 @@ def get_config(recipe='s_resnet50'):
             f'there is no recipe {recipe!r}; the recipes are s_mobilenet_v1, '
             's_mobilenet_v1_8, s_mobilenet_v2, s_shufflenet, s_shufflenet_paper, '
             's_resnet50, s_resnet101, s_resnet152, us_mobilenet_v1, us_mobilenet_v2, '
-            'us_shufflenet, us_resnet50, autoslim_mobilenet_v1, '
-            'autoslim_mobilenet_v2, autoslim_mnasnet and autoslim_resnet'
+            'us_shufflenet, us_resnet50, supernet_mobilenet_v1, '
+            'supernet_mobilenet_v2, supernet_mnasnet, supernet_resnet50, '
+            'autoslim_mobilenet_v1, autoslim_mobilenet_v2, autoslim_mnasnet and '
+            'autoslim_resnet'
         )
     return config
 

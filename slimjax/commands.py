@@ -134,7 +134,7 @@ def calibrate_workdir(
             stats,
             {
                 **meta,
-                'config': jsonable(config),
+                'config': jsonable(run.config),
                 'widths': [width_name(width) for width in run.model.widths],
                 'averaged': False,
                 'weights_from': str(workdir),

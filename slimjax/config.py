@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from slimjax.calibrate import METHODS
+from slimjax.channel_file import load_channels
 from slimjax.config_check import check_together
 from slimjax.models import (
     MODELS,
@@ -24,6 +25,7 @@ from slimjax.norm import NORM_MODES
 from slimjax.train.losses import SMOOTHING_FORMS
 from slimjax.train.optimizer import OPTIMIZERS
 from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
+from slimjax.width import ChannelTable, resolve
 
 DTYPES = ('float32', 'bfloat16', 'float64')
 LIGHTING = ('none', 'published', 'intended')
@@ -90,10 +92,13 @@ FIELDS: dict[str, Field] = {
     'widths': Field(
         (),
         "widths trained together; () for the model's own",
-        "a tuple of numbers above 0, or of names of the model's channel tables",
+        'a tuple of numbers above 0, or of names of channel tables',
         lambda v: all(
             isinstance(w, str) or (type(w) in (int, float) and w > 0) for w in v
         ),
+    ),
+    'channels': Field(
+        '', 'file of channel tables, as scripts/search.py writes it, that widths name'
     ),
     'sandwich': Field(
         0,
@@ -119,6 +124,9 @@ FIELDS: dict[str, Field] = {
     'dtype': _one_of('float32', 'type of the computation', DTYPES),
     'param_dtype': _one_of('float32', 'type of the parameters', DTYPES),
     # Data.
+    'search_share': _fraction(
+        0.0, 'part of the training images kept for scripts/search.py; 0.1 is usual'
+    ),
     'dataset': Field('digits', "'digits', 'folder', 'synthetic' or a TFDS name"),
     'data_dir': Field('', "folder of the data; '' for TFDS's own"),
     'num_classes': _positive(10, 'number of classes'),
@@ -315,15 +323,28 @@ def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
     What it leaves to the model is not there.
 
     Example:
-        >>> model_options({'widths': (0.5, 1.0), 'norm': 'own'})
+        >>> model_options({'widths': (0.5, 1.0), 'channels': '', 'norm': 'own'})
         {'widths': (0.5, 1.0)}
     """
     options = {}
-    if config['widths']:
+    if config['channels']:
+        options['widths'] = _tables(config)
+    elif config['widths']:
         options['widths'] = tuple(config['widths'])
     if config['norm'] != 'own':
         options['norm'] = config['norm']
     return options
+
+
+def _tables(config: Mapping[str, Any]) -> tuple[ChannelTable, ...]:
+    """Those of the file, or those of them that `widths` names."""
+    tables, names = load_channels(config['channels']), config['widths']
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f'widths={names}: with channels={config["channels"]!r}, allowed are names '
+            'of its tables, or () for all of them'
+        )
+    return tuple(resolve(name, tables) for name in names) or tables
 
 
 def _model(config: Mapping[str, Any]) -> SlimmableClassifier:

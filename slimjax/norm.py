@@ -129,14 +129,16 @@ class SwitchableBatchNorm(nn.Module):
             counts = self._counts(count, width)
         self._check_channels(width, count)
         scale, bias = self._affine(counts)[width]
-        mean, var = self._running(counts)[width]
+        # A search keeps no statistics: its networks are not known when it compiles.
+        keeps = channels is None or not train
+        mean, var = self._running(counts)[width] if keeps else (None, None)
 
         statistics_dtype = at_least_float32(self.param_dtype)
         values = inputs.astype(statistics_dtype)
         if train:
             axis_name = None if self.is_initializing() else self.axis_name
             moments = group_moments(values, self.norm_batch, axis_name)
-            if not self.is_initializing() and channels is None:
+            if keeps and not self.is_initializing():
                 self._update(width, mean, var, moments)
             batch_mean, batch_var = moments.mean, moments.var
         else:

@@ -23,6 +23,10 @@ RECIPES = [
     ('imagenet', 'us_mobilenet_v2', 250, 1024, 128, 0.5, 59_285_808),
     ('imagenet', 'us_shufflenet', 250, 1024, 128, 0.5, 37_549_896),
     ('imagenet', 'us_resnet50', 100, 256, 64, 0.1, 278_085_632),
+    ('imagenet', 'supernet_mobilenet_v1', 50, 1024, 128, 0.5, None),
+    ('imagenet', 'supernet_mobilenet_v2', 50, 1024, 128, 0.5, None),
+    ('imagenet', 'supernet_mnasnet', 50, 1024, 128, 0.5, None),
+    ('imagenet', 'supernet_resnet50', 50, 1024, 128, 0.5, None),
     ('imagenet', 'autoslim_mobilenet_v1', 300, 2048, 256, 0.5, 149_825_128),
     ('imagenet', 'autoslim_mobilenet_v2', 300, 2048, 256, 0.5, 206_767_048),
     ('imagenet', 'autoslim_mnasnet', 300, 2048, 256, 0.5, 217_220_648),
@@ -62,6 +66,8 @@ _SLOW = {
     *('autoslim_mobilenet_v1', 'autoslim_mobilenet_v2', 'autoslim_mnasnet'),
     *('s_resnet101', 's_resnet152'),
     *('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet', 'us_resnet50'),
+    *('supernet_mobilenet_v1', 'supernet_mobilenet_v2', 'supernet_mnasnet'),
+    'supernet_resnet50',
 }
 
 

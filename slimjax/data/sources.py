@@ -12,7 +12,7 @@ from slimjax.data.folder import folder_splits
 
 __all__ = ['Example', 'Source', 'load_source', 'sample']
 
-SPLITS = ('train', 'validation', 'test')
+SPLITS = ('train', 'validation', 'test', 'search')
 # Part of the training images held out where a set has no validation split.
 HELD_OUT = 0.05
 
@@ -35,6 +35,7 @@ def load_source(
     data_dir: str = '',
     *,
     synthetic: tuple[int, int] = (1000, 3),
+    search_share: float = 0.0,
 ) -> Source:
     """Returns the examples of a split.
 
@@ -42,14 +43,15 @@ def load_source(
         dataset: `'digits'`, `'folder'`, `'synthetic'`, or a TFDS data set that is
             prepared as ArrayRecord: its name, such as `'imagenet2012'`, or its folder.
             Nothing is ever downloaded.
-        split: `'train'`, `'validation'` or `'test'`; see `split_parts` for sets that
-            lack one.
+        split: `'train'`, `'validation'` or `'test'`, see `split_parts` for sets that
+            lack one; or `'search'`, what is kept from training.
         data_dir: of the images or of TFDS; `''` for TFDS's own folder.
         synthetic: numbers of classes and of channels of what is made up.
+        search_share: part of train that is kept from training, chosen by a hash.
 
     Raises:
         FileNotFoundError: the data are not there; says how to get them.
-        ValueError: data that cannot be used.
+        ValueError: data that cannot be used, or a search split that has no share.
 
     Example:
         >>> source = load_source('synthetic', 'train')
@@ -58,6 +60,20 @@ def load_source(
     """
     if split not in SPLITS:
         raise ValueError(f'split={split!r}; allowed are {", ".join(SPLITS)}')
+    if split == 'search' and not search_share:
+        raise ValueError(
+            'config.search_share=0.0: all training images were trained on, and a '
+            'search needs images that were not; train with search_share=0.1'
+        )
+    stored_split = 'train' if split == 'search' else split
+    source = _stored(dataset, stored_split, data_dir, synthetic)
+    if stored_split != 'train' or not search_share:
+        return source
+    select = _held_out if split == 'search' else _kept
+    return Subset(source, select(len(source), search_share))
+
+
+def _stored(dataset, split, data_dir, synthetic) -> Source:
     if dataset == 'synthetic':
         return SyntheticSource(split, *synthetic)
     if dataset == 'folder':
@@ -105,12 +121,12 @@ def _by_hash(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: hashlib.sha256(str(i).encode()).digest())
 
 
-def _held_out(count: int) -> list[int]:
-    return sorted(_by_hash(count)[: max(1, round(HELD_OUT * count))])
+def _held_out(count: int, share: float = HELD_OUT) -> list[int]:
+    return sorted(_by_hash(count)[: max(1, round(share * count))])
 
 
-def _kept(count: int) -> list[int]:
-    return sorted(_by_hash(count)[max(1, round(HELD_OUT * count)) :])
+def _kept(count: int, share: float = HELD_OUT) -> list[int]:
+    return sorted(_by_hash(count)[max(1, round(share * count)) :])
 
 
 def sample(source: Source, count: int, seed: int = 0) -> Subset:

@@ -9,11 +9,9 @@ import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
-from slimjax.layers import SlimConv, SlimDense
-from slimjax.width import ChannelTable, Rounding, widest, widest_first, width_name
+from slimjax.models.slim_layers import slim_layers
+from slimjax.width import ChannelTable, Rounding, widest_first, width_name
 
 # What a width can be: a whole number of these, see `slimjax.width.canonical`.
 _UNIT = 1_000_000
@@ -103,26 +101,8 @@ def width_grid(
 
 def _rules(model, image_shape) -> tuple[tuple[int, Rounding], ...]:
     """The features and the rounding of each layer whose channels the width decides."""
-    rules = set()
-
-    def interceptor(call, args, kwargs, context):
-        layer = context.module
-        if (
-            isinstance(layer, SlimConv | SlimDense)
-            and context.method_name == '__call__'
-            and layer.slim_output
-        ):
-            rules.add((layer.features, layer.rounding))
-        return call(*args, **kwargs)
-
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with nn.intercept_methods(interceptor):
-        jax.eval_shape(
-            functools.partial(model.init, width=widest(model.widths)),
-            jax.eval_shape(jax.random.key, 0),
-            images,
-        )
-    return tuple(rules)
+    layers = slim_layers(model, image_shape).values()
+    return tuple({(layer.features, layer.rounding) for layer in layers})
 
 
 def _channels(rules, units: int) -> tuple[int, ...]:

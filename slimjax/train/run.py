@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from jax import Array
 
+from slimjax.channel_file import with_channels
 from slimjax.config import check, model_options
 from slimjax.data import pipeline
 from slimjax.data.sources import load_source
@@ -17,6 +18,7 @@ from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.models.grid import width_grid
+from slimjax.models.slim_layers import slim_layers
 from slimjax.norm import SHARED_STATS
 from slimjax.train import report
 from slimjax.train.calibration import RunCalibration
@@ -32,7 +34,7 @@ from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
 from slimjax.train.step import Batch, make_train_step, metric_names
 from slimjax.train.universal import UniversalStep, universal_metric_names
-from slimjax.width import width_name
+from slimjax.width import ChannelTable, width_name
 
 
 def build_model(
@@ -70,12 +72,29 @@ def build_model(
         for width in model.widths:
             apply = functools.partial(model.apply, width=width)
             jax.eval_shape(apply, variables, images)
+        _check_tables(model, images.shape[1:])
     except (TypeError, ValueError) as error:
         raise ValueError(
             f'config: {config["model"]} cannot be built at widths '
             f'{tuple(map(width_name, model.widths))} for images of {size} px: {error}'
         ) from error
     return model
+
+
+def _check_tables(model: SlimmableClassifier, image_shape) -> None:
+    """Refuses channel tables of another network, some of whose layers nobody asks for.
+
+    Such is the tail of MobileNet v2, where it is not slim.
+    """
+    for width in model.widths:
+        if isinstance(width, ChannelTable):
+            layers = slim_layers(model, image_shape)
+            unused = [path for path, _ in width.channels if path not in layers]
+            if unused:
+                raise ValueError(
+                    f'channel table {width.name!r} states {unused[0]!r}, and the '
+                    'network has no such layer whose channels change'
+                )
 
 
 def _plain(value):
@@ -103,7 +122,7 @@ class Run:
 
     def __init__(self, config: ml_collections.ConfigDict):
         check(config)
-        self.config = config
+        self.config = with_channels(config)
         self.local_batch = shared_between_devices(config.batch_size)
         shared_between_devices(config.eval_batch_size)
         self._check_batch()
@@ -174,7 +193,7 @@ class Run:
             raise ValueError(f'config.{error}') from None
 
     def source(self, split: str):
-        """Returns the examples of `'train'`, `'validation'` or `'test'`."""
+        """Returns the examples of `'train'`, `'validation'`, `'test'` or `'search'`."""
         if split not in self._sources:
             config = self.config
             source = load_source(
@@ -182,6 +201,7 @@ class Run:
                 split,
                 config.data_dir,
                 synthetic=(config.num_classes, config.image_channels),
+                search_share=config.search_share,
             )
             found = len(source.class_names)
             if found != config.num_classes:

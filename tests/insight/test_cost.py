@@ -114,8 +114,8 @@ def test_widths_may_be_channel_tables():
     model = create_model('resnet14', num_classes=10, widths=tables, small_images=True)
     results = cost_results(model, (32, 32, 3))
     assert list(results['widths']) == ['of-16', 'of-8']
-    # Stem and classifier, and four blocks of 1 + 9 + 1 + 1 kernels: each has a shortcut, as
-    # at width 1.0. Each of the 17 convolutions has its norm.
+    # Stem and classifier, and four blocks of 1 + 9 + 1 + 1 kernels: each has a
+    # shortcut, as at width 1.0. Each of the 17 convolutions has its norm.
     sizes = {n: 27 * n + (4 * 11 + 4) * n * n + 17 * 2 * n for n in (8, 16)}
     sizes = {n: size + 10 * n + 10 for n, size in sizes.items()}
     assert results['widths']['of-8']['params'] == sizes[8]

@@ -1,0 +1,137 @@
+"""Greedy slimming (AutoSlim, section 3.1): what hurts least goes, again and again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from slimjax.search.evaluator import Scores
+from slimjax.search.space import SearchSpace
+
+CRITERIA = ('loss', 'error')
+
+Cost = Callable[[np.ndarray], np.ndarray]
+Evaluate = Callable[[np.ndarray], Scores]
+
+
+class Found(NamedTuple):
+    """A network that a search came by.
+
+    Attributes:
+        counts: `[variables]`, see `SearchSpace`.
+        loss: mean cross-entropy on the search's images.
+        error: share of the images that it has wrong.
+    """
+
+    counts: np.ndarray
+    loss: float
+    error: float
+
+
+def slim(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    smallest: float,
+    cost: Cost,
+    *,
+    criterion: str = 'loss',
+    per_saved: bool = False,
+) -> Iterator[Found]:
+    """Yields the whole network and each that follows, until one costs little enough.
+
+    Each step takes a chunk of channels from that variable that leaves the best network;
+    of equally good ones the cheapest.
+
+    Args:
+        space: what may be taken away.
+        evaluate: scores candidates, see `Evaluator`.
+        smallest: the cost at which it ends.
+        cost: of candidates, such as `space.macs`.
+        criterion: `'loss'`, or `'error'` as published.
+        per_saved: judge by the rise of the criterion for each unit of cost saved.
+
+    Raises:
+        ValueError: another criterion, or no network costs so little.
+
+    Example:
+        >>> import slimjax
+        >>> from slimjax.search.space import search_space
+        >>> model = slimjax.create_model('resnet14', norm='shared_affine',
+        ...                              base_features=8)
+        >>> space = search_space(model, (32, 32, 3))
+        >>> def evaluate(counts):  # Pretends that small networks are good.
+        ...     return Scores(space.macs(counts), space.macs(counts))
+        >>> half = float(space.macs(space.whole)) / 2
+        >>> *_, last = slim(space, evaluate, half, space.macs)
+        >>> bool(space.macs(last.counts) <= half)
+        True
+    """
+    check_criterion(criterion)
+    check_reachable(space, smallest, cost)
+    whole = space.whole[None]
+    scores = evaluate(whole)
+    found = best_of(whole, scores, scores.loss, cost(whole))
+    yield found
+    while cost(found.counts) > smallest:
+        candidates = _fewer(space, found.counts)
+        scores = evaluate(candidates)
+        rank = getattr(scores, criterion)
+        if per_saved:
+            saved = cost(found.counts) - cost(candidates)
+            rank = (rank - getattr(found, criterion)) / saved
+        found = best_of(candidates, scores, rank, cost(candidates))
+        yield found
+
+
+def first_within(trail: Sequence[Found], limit: float, cost: Cost) -> Found:
+    """Returns the first network of a greedy search that costs no more than `limit`.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    return next(found for found in trail if cost(found.counts) <= limit)
+
+
+def check_reachable(space: SearchSpace, limit: float, cost: Cost) -> None:
+    """Checks that some network costs no more than `limit`.
+
+    Raises:
+        ValueError: the smallest costs more.
+    """
+    least = float(cost(space.least))
+    if limit < least:
+        raise ValueError(
+            f'a target of {limit:,.4g} is below the smallest network of the range, '
+            f'which has {least:,.4g}: take a larger target, or train a range that '
+            'begins at a narrower width'
+        )
+
+
+def check_criterion(criterion: str) -> None:
+    """Checks the name of what networks are judged by.
+
+    Raises:
+        ValueError: there is no such criterion.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f'criterion={criterion!r}; allowed: {", ".join(CRITERIA)}')
+
+
+def best_of(
+    candidates: np.ndarray, scores: Scores, rank: np.ndarray, costs: np.ndarray
+) -> Found:
+    """Returns the candidate of the lowest rank; of equal ones the cheapest.
+
+    Example:
+        >>> scores = Scores(np.array([0.5, 0.4, 0.4]), np.zeros(3))
+        >>> best_of(np.array([[8], [7], [6]]), scores, scores.loss, np.arange(3)).counts
+        array([7])
+    """
+    best = np.lexsort((costs, rank))[0]
+    return Found(candidates[best], float(scores.loss[best]), float(scores.error[best]))
+
+
+def _fewer(space: SearchSpace, counts: np.ndarray) -> np.ndarray:
+    """All networks that lack one more chunk."""
+    candidates = counts - np.diag(space.chunks)
+    return candidates[(candidates >= space.least).all(1)]

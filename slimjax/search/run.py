@@ -1,0 +1,192 @@
+"""A search over a trained universally slimmable network."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from slimjax.data.augment import normalize
+from slimjax.data.sources import sample
+from slimjax.search.evaluator import Evaluator
+from slimjax.search.evolution import evolve
+from slimjax.search.greedy import Cost, Found, check_reachable, first_within, slim
+from slimjax.search.latency import Latency
+from slimjax.search.remembered import Remembered, digest
+from slimjax.search.space import search_space
+from slimjax.train.trained import open_run
+from slimjax.variables import split_variables
+from slimjax.width import order, widest, width_name
+
+METHODS = ('greedy', 'evolution')
+_NAMES = {'macs': 'MACs', 'params': 'parameters', 'latency': 'seconds'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a search goes.
+
+    Attributes:
+        cost: what the targets limit: `'macs'`, `'params'`, or `'latency'` in seconds.
+        method: `'greedy'` or `'evolution'`.
+        criterion: `'loss'` (cross-entropy) or `'error'` (top-1, as published).
+        per_saved: greedy: judge by the rise of the criterion for each unit saved.
+        images: of the search split, at most.
+        seed: chooses the images, if there are more, and decides in an evolution.
+    """
+
+    cost: str = 'macs'
+    method: str = 'greedy'
+    criterion: str = 'loss'
+    per_saved: bool = False
+    images: int = 10_000
+    seed: int = 0
+
+
+class Search:
+    """A trained network, the networks in it, and the images that judge them.
+
+    Args:
+        workdir: of a run with `config.sandwich` and `config.search_share`.
+        settings: see `Settings`.
+        changes: `--config.FIELD=VALUE`, each, as in `open_run`.
+        say: prints a line for a person.
+
+    Attributes:
+        trained: what the workdir holds.
+        space: the networks among which the search chooses.
+        evaluate: their scores, those of an interrupted search at once.
+        evaluator: the program that computes scores.
+        unit: the cost of the network of width 1.0, or of the widest below.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint, or no data.
+        ValueError: a network or data that cannot be searched with.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        settings: Settings,
+        changes: Sequence[str] = (),
+        say: Callable[[str], None] = print,
+    ):
+        if jax.process_count() > 1:
+            raise ValueError('a search runs in one process, on all of its devices')
+        self.trained, self.settings = open_run(workdir, changes), settings
+        run, model = self.trained.run, self.trained.model
+        source = run.source('search')
+        self.space = search_space(model, run.image_shape)
+        self.cost = self._cost(workdir, say)
+        one = min(1.0, order(widest(model.widths)))
+        self.unit = float(self.cost(self.space.uniform(one)))
+        params, _ = split_variables(self.trained.variables)
+        batches = _batches(run, sample(source, settings.images, settings.seed))
+        config = run.config
+        self.evaluator = Evaluator(
+            model,
+            params,
+            self.space,
+            batches,
+            preprocess=lambda images: normalize(
+                images, config.mean, config.std, model.dtype
+            ),
+        )
+        name = f'{digest(params, self.space, batches)}.jsonl'
+        self.evaluate = Remembered(
+            self.evaluator, pathlib.Path(workdir, 'search', name)
+        )
+
+    def _cost(self, workdir, say) -> Cost:
+        if self.settings.cost != 'latency':
+            return getattr(self.space, self.settings.cost)
+        trained, path = (
+            self.trained,
+            pathlib.Path(workdir, 'search', 'layer_times.json'),
+        )
+        shape = trained.run.image_shape
+        return Latency(trained.model, trained.variables, self.space, shape, path, say)
+
+    def trail(
+        self, limits: Sequence[float], say: Callable[[str], None]
+    ) -> tuple[list[Found], list[Found]]:
+        """Searches, and returns the network for each limit, and what led to them."""
+        settings = self.settings
+        for limit in limits:
+            check_reachable(self.space, limit, self.cost)
+        if settings.method == 'greedy':
+            trail = []
+            for found in slim(
+                self.space,
+                self.evaluate,
+                min(limits),
+                self.cost,
+                criterion=settings.criterion,
+                per_saved=settings.per_saved,
+            ):
+                say(self._step_line(trail, found))
+                trail.append(found)
+            return [first_within(trail, limit, self.cost) for limit in limits], trail
+        best, trail = [], []
+        for limit in limits:
+            found = None
+            for number, found in enumerate(
+                evolve(
+                    self.space,
+                    self.evaluate,
+                    limit,
+                    self.cost,
+                    criterion=settings.criterion,
+                    seed=settings.seed,
+                )
+            ):
+                say(f'generation {number + 1}: {self._line(found)}')
+                trail.append(found)
+            best.append(found)
+        return best, trail
+
+    def line(self) -> str:
+        """Returns what a person is told at the start."""
+        widths = self.trained.model.widths
+        ends = min(map(order, widths)), order(widest(widths))
+        known = self.evaluate.known
+        return (
+            f'{len(self.space.variables)} numbers of channels between widths '
+            f'{width_name(ends[0])} and {width_name(ends[1])}, judged on '
+            f'{self.evaluator.images:,} images'
+            + (f'; {known:,} scores are known already' if known else '')
+        )
+
+    def _step_line(self, trail: Sequence[Found], found: Found) -> str:
+        if not trail:
+            return f'all channels: {self._line(found)}'
+        before = trail[-1].counts
+        changed = int(np.flatnonzero(found.counts != before)[0])
+        return (
+            f'{self.space.variables[changed].name} {before[changed]} -> '
+            f'{found.counts[changed]}: {self._line(found)}'
+        )
+
+    def _line(self, found: Found) -> str:
+        cost = float(self.cost(found.counts))
+        return (
+            f'loss {found.loss:.4f}, error {100 * found.error:.2f} %, {cost:,.4g} '
+            f'{_NAMES[self.settings.cost]} ({cost / self.unit:.3f})'
+        )
+
+
+def _batches(run, source) -> dict[str, np.ndarray]:
+    """Whole batches of images, `[batches, size, ...]`; all in one if they are few."""
+    reader = run.eval_reader(source)
+    try:
+        read = list(reader)
+    finally:
+        reader.close()
+    whole = [batch for batch in read if batch['mask'].all()]
+    if not whole:
+        kept = read[0]['mask'] > 0
+        whole = [{name: values[kept] for name, values in read[0].items()}]
+    return {
+        name: np.stack([batch[name] for batch in whole]) for name in ('image', 'label')
+    }

@@ -1,0 +1,76 @@
+"""The latency of networks that nobody compiled."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.interpolate import RegularGridInterpolator
+
+import slimjax
+from slimjax.search import latency
+from slimjax.search.latency import Latency, interpolated
+from slimjax.search.space import search_space
+
+SHAPE = (8, 8, 3)
+
+
+@pytest.fixture(scope='module')
+def supernet():
+    model = slimjax.create_model(
+        'resnet14',
+        num_classes=4,
+        widths=(0.25, 1.0),
+        norm='shared_affine',
+        base_features=4,
+        stage_sizes=(1,),
+        small_images=True,
+    )
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, *SHAPE)))
+    return model, variables, search_space(model, SHAPE)
+
+
+def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
+    supernet, tmp_path, monkeypatch
+):
+    said, path = [], tmp_path / 'times.json'
+    model, variables, space = supernet
+    first = Latency(model, variables, space, SHAPE, path, said.append)
+    assert len(said) == 1
+    most = (space.whole - space.least) // space.chunks
+    rng = np.random.default_rng(0)
+    counts = space.whole - rng.integers(0, most + 1, (20, len(most))) * space.chunks
+    assert (first(counts) > 0).all()
+
+    def measured(wanted):
+        raise AssertionError('timed again')
+
+    monkeypatch.setattr(latency, '_measured', measured)
+    again = Latency(model, variables, space, SHAPE, path, said.append)
+    np.testing.assert_array_equal(again(counts), first(counts))
+    assert len(said) == 1
+    # One network or many.
+    assert again(counts[3]) == again(counts)[3]
+
+
+def test_layers_that_are_not_known_are_refused(supernet, tmp_path):
+    model, variables, space = supernet
+    fewer = (space.multiply_adds[0][:-1], *space.multiply_adds[1:])
+    other = dataclasses.replace(space, multiply_adds=fewer)
+    with pytest.raises(ValueError, match='only these are timed'):
+        Latency(model, variables, other, SHAPE, tmp_path / 'times.json')
+
+
+def test_interpolation_is_bilinear():
+    rng = np.random.default_rng(0)
+    ins, outs, times = [3, 9, 24], [8, 16], rng.random((3, 2))
+    points = np.stack([rng.integers(3, 25, 50), rng.integers(8, 17, 50)], -1)
+    expected = RegularGridInterpolator((ins, outs), times)(points)
+    found = interpolated(ins, outs, times, points[:, 0], points[:, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    # Of a depthwise layer only one number is known.
+    np.testing.assert_allclose(
+        interpolated([1], outs, times[:1], points[:, 0], points[:, 1]),
+        np.interp(points[:, 1], outs, times[0]),
+    )

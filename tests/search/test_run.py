@@ -1,0 +1,108 @@
+"""A search from a workdir to a file that configs take."""
+
+import json
+
+import numpy as np
+import pytest
+
+from slimjax.data.sources import load_source
+from slimjax.insight.cost import width_costs
+from slimjax.search.command import search_workdir
+from slimjax.search.run import Search, Settings
+from slimjax.train.loop import train
+from slimjax.train.trained import open_run
+from tests.train.runs import tiny_config
+
+
+def silent(line):
+    pass
+
+
+def supernet_config(**changes):
+    return tiny_config(
+        widths=(0.25, 1.0),
+        norm='shared_affine',
+        search_share=0.1,
+        num_train_steps=1,
+        eval_steps=10,
+        checkpoint_steps=10,
+        **changes,
+    )
+
+
+@pytest.fixture(scope='module')
+def supernet(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('supernet')
+    train(supernet_config(), workdir, say=silent)
+    return workdir
+
+
+def test_from_a_supernet_to_tables_that_are_trained(supernet, tmp_path):
+    output, said = tmp_path / 'channels.json', []
+    search_workdir(supernet, '0.5,0.25', output, Settings(), say=said.append)
+    results = json.loads(output.read_text())
+    assert list(results['tables']) == ['1', '2']
+    assert results['search']['images'] == 120
+    whole = width_costs(open_run(supernet).model, (8, 8, 1))[1.0].macs
+    for name, share in (('2', 0.5), ('1', 0.25)):
+        assert results['tables'][name]['macs'] <= share * whole
+    assert len(said) == len(results['trail']) + 4
+
+    # Again, it finds the same, and computes nothing.
+    again = tmp_path / 'again.json'
+    search_workdir(supernet, '0.5,0.25', again, Settings(), say=said.append)
+    assert json.loads(again.read_text()) == results
+    with pytest.raises(ValueError, match='exists'):
+        search_workdir(supernet, '0.5', output, Settings(), say=silent)
+
+    # The tables are the widths of a run, which has all images, and of what reads it.
+    config = tiny_config(channels=str(output), widths=(), num_train_steps=1)
+    config.best_metric = 'top1/1'
+    train(config, tmp_path / 'run', say=silent)
+    output.unlink()
+    opened = open_run(tmp_path / 'run')
+    costs = width_costs(opened.model, (8, 8, 1))
+    assert {width.name: cost.macs for width, cost in costs.items()} == {
+        name: table['macs'] for name, table in results['tables'].items()
+    }
+    assert len(opened.run.source('train')) == 1197
+
+
+def test_all_candidates_are_scored_by_one_program_each_by_itself(supernet):
+    search = Search(supernet, Settings(images=40))
+    evaluator, space = search.evaluator, search.space
+    assert evaluator.images == 40
+    rng = np.random.default_rng(0)
+    most = (space.whole - space.least) // space.chunks
+    counts = space.whole - rng.integers(0, most + 1, (300, len(most))) * space.chunks
+    scores = evaluator(counts)
+    assert len(set(scores.loss)) > 200
+    # Whatever else is computed beside it.
+    order = rng.permutation(len(counts))
+    np.testing.assert_array_equal(evaluator(counts[order]).loss, scores.loss[order])
+    np.testing.assert_array_equal(evaluator(counts[:1]).loss, scores.loss[:1])
+    assert evaluator.compilations == 1
+    assert evaluator.temporary_bytes > 0
+
+
+def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path):
+    output = tmp_path / 'channels.json'
+    with pytest.raises(ValueError, match='below the smallest network'):
+        search_workdir(supernet, '0.001', output, Settings(), say=silent)
+    with pytest.raises(ValueError, match='search_share=0.1'):
+        Search(supernet, Settings(), ['--config.search_share=0.0'])
+    assert not output.exists()
+
+
+def test_search_images_are_those_that_training_lacks():
+    def names(split, share):
+        source = load_source('digits', split, search_share=share)
+        return [source[index].name for index in range(len(source))]
+
+    train_names, search_names = names('train', 0.1), names('search', 0.1)
+    assert len(search_names) == 120
+    assert not set(train_names) & set(search_names)
+    assert sorted(train_names + search_names) == sorted(names('train', 0.0))
+    assert names('validation', 0.1) == names('validation', 0.0)
+    with pytest.raises(ValueError, match='search_share'):
+        load_source('digits', 'search')

@@ -1,0 +1,138 @@
+"""Greedy slimming and evolution, judged by scores that are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from slimjax.search.evaluator import Scores
+from slimjax.search.evolution import evolve
+from slimjax.search.greedy import first_within, slim
+from slimjax.search.remembered import Remembered
+from slimjax.search.space import Linear, SearchSpace
+from slimjax.search.variables import Segment, Variable
+
+# Three layers, one behind the other, of which the first costs most.
+SIZES = np.array([16, 8, 4])
+
+
+def space():
+    eye = np.eye(3)
+    return SearchSpace(
+        tuple(Variable((Segment((name,), frozenset()),), 8, 2, 2) for name in ('abc')),
+        dict.fromkeys('abc'),
+        Linear(np.zeros(3), eye),
+        (SIZES, Linear(np.ones(3), 0 * eye), Linear(np.zeros(3), eye)),
+        (Linear(np.zeros(3), eye),),
+    )
+
+
+def judged(*worth):
+    """Scores as if each channel of a layer were worth so much."""
+
+    def evaluate(counts):
+        lost = ((8 - counts) * np.array(worth)).sum(1).astype(float)
+        return Scores(lost, lost[::-1].copy())
+
+    return evaluate
+
+
+def counts_of(trail):
+    return [found.counts.tolist() for found in trail]
+
+
+def test_what_hurts_least_goes_first():
+    trail = list(slim(space(), judged(3, 1, 2), 100, space().macs))
+    assert counts_of(trail)[:5] == [
+        [8, 8, 8],
+        [8, 6, 8],
+        [8, 4, 8],
+        [8, 2, 8],
+        [8, 2, 6],
+    ]
+    assert space().macs(trail[-1].counts) <= 100 < space().macs(trail[-2].counts)
+
+
+def test_of_equal_ones_what_saves_most_goes():
+    trail = list(slim(space(), judged(0, 0, 0), 200, space().macs))
+    assert counts_of(trail)[1] == [6, 8, 8]
+
+
+def test_a_rise_may_be_judged_by_what_it_saves():
+    # The first layer hurts twice as much, and saves four times what the last does.
+    trail = list(slim(space(), judged(2, 9, 1), 200, space().macs, per_saved=True))
+    assert counts_of(trail)[1] == [6, 8, 8]
+    trail = list(slim(space(), judged(2, 9, 1), 200, space().macs))
+    assert counts_of(trail)[1] == [8, 8, 6]
+
+
+def test_each_limit_gets_the_first_network_within_it():
+    trail = list(slim(space(), judged(3, 1, 2), 100, space().macs))
+    for limit in (224, 200, 150):
+        found = first_within(trail, limit, space().macs)
+        assert space().macs(found.counts) <= limit
+    assert first_within(trail, 224, space().macs) is trail[0]
+
+
+@pytest.mark.parametrize('method', [slim, evolve])
+def test_what_no_network_reaches_is_refused(method):
+    with pytest.raises(ValueError, match='below the smallest network'):
+        next(method(space(), judged(1, 1, 1), 10, space().macs))
+    with pytest.raises(ValueError, match='criterion'):
+        next(method(space(), judged(1, 1, 1), 200, space().macs, criterion='top5'))
+
+
+def test_evolution_finds_the_best_and_is_the_same_again():
+    def run(seed):
+        return [
+            (found.loss, *found.counts.tolist())
+            for found in evolve(
+                space(),
+                judged(1, 9, 9),
+                130,
+                space().macs,
+                population=12,
+                generations=6,
+                seed=seed,
+            )
+        ]
+
+    best = run(0)
+    assert best == run(0)
+    losses = [loss for loss, *_ in best]
+    assert losses == sorted(losses, reverse=True)
+    # Both others whole, and of the first what is left: 130 - 8 * 12 = 34.
+    assert best[-1][1:] == (2, 8, 8)
+
+
+def test_a_search_goes_on_from_what_is_on_disk(tmp_path):
+    path = tmp_path / 'scores.jsonl'
+    asked = []
+
+    def evaluate(counts):
+        asked.append(len(counts))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return judged(3, 1, 2)(counts)
+
+    def run():
+        return counts_of(slim(space(), Remembered(evaluate, path), 100, space().macs))
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    # The interruption tore a line.
+    path.write_bytes(path.read_bytes() + b'[[2, 2, 2], 0.5')
+    trail = run()
+    assert trail == counts_of(slim(space(), judged(3, 1, 2), 100, space().macs))
+    evaluated = len(asked)
+    assert run() == trail
+    assert len(asked) == evaluated
+
+
+def test_a_network_is_named_by_its_layers():
+    assert dict(space().table(np.array([2, 4, 6]), 'x').channels) == {
+        'a': 2,
+        'b': 4,
+        'c': 6,
+    }
+    assert dataclasses.astuple(space().variables[0])[1:] == (8, 2, 2)
