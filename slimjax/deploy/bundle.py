@@ -68,7 +68,7 @@ def export_bundle(
             from JAX.
 
     Example:
-        >>> import tempfile, slimjax
+        >>> import pathlib, tempfile, slimjax
         >>> fields = {'stage_sizes': (1,), 'base_features': 8, 'widths': (0.5, 1.0)}
         >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((1, 32, 32, 3))
