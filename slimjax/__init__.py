@@ -6,6 +6,7 @@ Importing this touches no flags and no device, and never imports TensorFlow.
 from slimjax import interop
 from slimjax.calibrate import calibrate
 from slimjax.deploy.extract import extract
+from slimjax.deploy.pretrained import from_pretrained, save_pretrained
 from slimjax.gap import statistics_gap
 from slimjax.layer_norm import SlimLayerNorm
 from slimjax.layers import SlimConv, SlimDense
@@ -36,8 +37,10 @@ __all__ = [
     'create_model',
     'cross_entropy',
     'extract',
+    'from_pretrained',
     'interop',
     'make_divisible',
+    'save_pretrained',
     'slim_param',
     'sort_channels',
     'split_variables',

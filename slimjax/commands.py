@@ -14,13 +14,14 @@ from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
 from slimjax.models.grid import width_grid
-from slimjax.train.checkpoint import Checkpoints, check_shapes, load_variables
+from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
+from slimjax.variables import check_shapes
 from slimjax.width import width_name
 
 Say = Callable[[str], None]

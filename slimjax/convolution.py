@@ -112,9 +112,8 @@ def _dense(inputs, kernel, strides, padding, dilation):
     size = output_size(images, kernel.shape[:2], strides, dilation)
     if taps == 1 and not any(sum(padding, ())):
         patches = inputs[:, :: strides[0], :: strides[1]]
-    elif (
-        taps * kernel.shape[2] <= _LARGEST_PATCH
-        or inputs.shape[0] * size[0] * size[1] <= features
+    elif taps * kernel.shape[2] <= _LARGEST_PATCH or _at_most(
+        inputs.shape[0] * size[0] * size[1], features
     ):
         patches = _patches(inputs, kernel, strides, padding, dilation)
     else:
@@ -124,6 +123,14 @@ def _dense(inputs, kernel, strides, padding, dilation):
     rows = patches.reshape(batch * height * width, size)
     outputs = rows @ kernel.reshape(size, kernel.shape[-1])
     return outputs.reshape(batch, height, width, kernel.shape[-1])
+
+
+def _at_most(count, limit: int) -> bool:
+    """Whether `count` is; no where a program is exported for any number of images."""
+    try:
+        return count <= limit
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
 
 
 def _patches(inputs, kernel, strides, padding, dilation):

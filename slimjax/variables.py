@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax import Array
 
 from slimjax.norm import SHARED_STATS, stats_collection
@@ -70,3 +71,40 @@ def apply_train(
         **kwargs,
     )
     return output, {**stats, **changed}
+
+
+def check_shapes(expected: Any, found: Any, what: str) -> None:
+    """Checks that two trees have leaves of the same shapes and types.
+
+    Raises:
+        ValueError: names the leaves that one of them lacks, or the first that differs.
+
+    Example:
+        >>> import numpy as np
+        >>> check_shapes({'a': np.ones(2)}, {'a': np.zeros(2)}, 'the checkpoint')
+    """
+    names = [
+        {
+            jax.tree_util.keystr(path, simple=True, separator='/')
+            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (expected, found)
+    ]
+    lacking, more = sorted(names[0] - names[1]), sorted(names[1] - names[0])
+    if lacking or more:
+        parts = [
+            f'{verb} {", ".join(of[:3])}{" and others" if len(of) > 3 else ""}'
+            for verb, of in (('lacks', lacking), ('has', more))
+            if of
+        ]
+        raise ValueError(f'{what} is of another network: it {" and ".join(parts)}')
+
+    def check(path, leaf, other):
+        if leaf.shape != other.shape or leaf.dtype != other.dtype:
+            raise ValueError(
+                f'{what} has {other.dtype}{list(other.shape)} at '
+                f'{jax.tree_util.keystr(path, simple=True, separator="/")}, where '
+                f'{leaf.dtype}{list(leaf.shape)} is needed'
+            )
+
+    jax.tree_util.tree_map_with_path(check, expected, found)

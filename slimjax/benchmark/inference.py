@@ -1,16 +1,17 @@
 """How long a width of a slimmable network takes, beside a network of that size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from slimjax.insight.latency import Pass
 from slimjax.insight.timing import Estimate, estimate, interleaved
 from slimjax.models import SlimmableClassifier
 from slimjax.train.state import initial_variables
-from slimjax.width import Width, widest_first, width_name
+from slimjax.width import widest_first, width_name
 
 
 def inference_ms(
@@ -40,9 +41,10 @@ def inference_ms(
     for width in widest_first(model.widths):
         name = width_name(width)
         narrow = model.clone(widths=(width,))
-        runs[name] = _run(model, shared, images, width)
-        runs[f'{name} alone'] = _run(
-            narrow, _placed(narrow, image_shape), images, width
+        keywords = {'width': width, 'train': False}
+        runs[name] = Pass(model, shared, images, keywords)
+        runs[f'{name} alone'] = Pass(
+            narrow, _placed(narrow, image_shape), images, keywords
         )
     times = interleaved(runs, repeats)
     results = {}
@@ -60,8 +62,3 @@ def _placed(model, image_shape) -> Mapping[str, Any]:
     create = jax.jit(partial(initial_variables, model, image_shape))
     params, stats = create(jax.random.key(0))
     return {'params': params, **stats}
-
-
-def _run(model, variables, images, width: Width) -> Callable[[], None]:
-    apply = jax.jit(partial(model.apply, width=width, train=False))
-    return lambda: jax.block_until_ready(apply(variables, images))

@@ -1,6 +1,6 @@
 """One width of a slimmable network as a network of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -46,19 +46,30 @@ def extract(
         >>> narrow.widths, sorted(own)
         ((0.5,), ['batch_stats_0.5', 'params'])
     """
+    narrow, cut = narrowed(model, width, image_shape)
+    # The layers' results are not asked for, so the compiler leaves only the cuts.
+    return narrow, jax.jit(cut)(variables)
+
+
+def narrowed(
+    model: nn.Module, width: Width | str, image_shape: tuple[int, int, int]
+) -> tuple[nn.Module, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """Returns a model of one width, and what cuts its variables out of the wide ones.
+
+    Raises:
+        ValueError: the model has no such width.
+    """
     width = resolve(width, model.widths)
     narrow = model.clone(widths=(width,))
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     needed = jax.eval_shape(narrow.init, jax.random.key(0), images)
     apply = partial(model.apply, width=width, train=False, mutable=[ACTIVE])
 
-    @jax.jit
     def cut(variables):
-        # The layers' results are not asked for, so the compiler leaves only the cuts.
         active = apply(variables, jnp.zeros(images.shape, images.dtype))[1][ACTIVE]
         return jax.tree_util.tree_map_with_path(partial(_found, active), needed)
 
-    return narrow, cut(variables)
+    return narrow, cut
 
 
 def _found(active: Mapping[str, Any], path, leaf: jax.ShapeDtypeStruct) -> jax.Array:

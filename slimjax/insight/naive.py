@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import ml_collections
 
 from slimjax import commands
+from slimjax.insight.curves import Points, error_curves
 from slimjax.train.loop import Measure, flat, results_line
 from slimjax.train.metrics import read_metrics
 from slimjax.train.run import Run
@@ -21,8 +22,6 @@ from slimjax.train.run import Run
 ARMS = ('shared', 'private')
 # What is evaluated; the second is the first arm's weights, calibrated.
 CURVES = ('shared', 'calibrated', 'private')
-
-Points = list[tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,15 +120,7 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
     lines = {
         arm: read_metrics(pathlib.Path(workdir, arm, 'metrics.jsonl')) for arm in ARMS
     }
-    epochs = {arm: _epochs_a_step(of, arm, workdir) for arm, of in lines.items()}
-
-    def points(arm: str, name: str) -> Points:
-        return [
-            (line['step'] * epochs[arm], 1 - line[name])
-            for line in lines[arm]
-            if name in line
-        ]
-
+    steps = {arm: _steps_per_epoch(of, arm, workdir) for arm, of in lines.items()}
     names = [
         name.rpartition('/')[2]
         for line in lines['shared']
@@ -143,14 +134,15 @@ def read_curves(workdir: str | pathlib.Path) -> NaiveCurves:
         'private': ('private', 'eval'),
     }
     curves = {
-        curve: {width: points(arm, f'{prefix}/top1/{width}') for width in widths}
+        curve: error_curves(lines[arm], prefix, widths, steps[arm])
         for curve, (arm, prefix) in sources.items()
     }
-    if not widths or not all(of[width] for of in curves.values() for width in widths):
+    if not widths or any(list(of) != widths for of in curves.values()):
         raise ValueError(f'{workdir}: the runs {" and ".join(ARMS)} were not evaluated')
-    return NaiveCurves(
-        {arm: points(arm, f'train/top1/{widths[0]}') for arm in ARMS}, curves
-    )
+    train = {
+        arm: error_curves(lines[arm], 'train', widths[:1], steps[arm]) for arm in ARMS
+    }
+    return NaiveCurves({arm: of[widths[0]] for arm, of in train.items()}, curves)
 
 
 def _multiplier(name: str) -> float:
@@ -158,8 +150,8 @@ def _multiplier(name: str) -> float:
     return float(name) if '.' in name else 0.0
 
 
-def _epochs_a_step(lines, arm: str, workdir) -> float:
+def _steps_per_epoch(lines, arm: str, workdir) -> float:
     for line in lines:
         if 'train/epoch' in line:
-            return line['train/epoch'] / line['step']
+            return line['step'] / line['train/epoch']
     raise ValueError(f'{pathlib.Path(workdir, arm)} holds no run that was logged')

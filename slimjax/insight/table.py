@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slimjax.insight.memory import format_bytes
+
 
 def format_count(value: float) -> str:
     """Returns a count for people.
@@ -30,6 +32,12 @@ _COLUMNS = {
     'top5': ('top-5 %', _percent),
     'loss': ('loss', '{:.4f}'.format),
     'latency_ms': ('ms an image', '{:.3f}'.format),
+    'latency_ms_p50': ('p50 ms', '{:.3f}'.format),
+    'latency_ms_p95': ('p95 ms', '{:.3f}'.format),
+    'images_per_s': ('images/s', '{:,.0f}'.format),
+    'weight_bytes': ('weights', format_bytes),
+    'temporary_bytes': ('temporaries', format_bytes),
+    'energy_mj': ('mJ an image', '{:.3f}'.format),
 }
 
 
@@ -38,14 +46,49 @@ def results_table(results: Mapping[str, Any]) -> str:
 
     Args:
         results: `{'widths': {'0.25': {...}, ...}}`, where a width has any of `params`
-            and `macs` (counts), `top1` and `top5` (fractions), `loss` and `latency_ms`
-            (milliseconds an image); others are not shown.
+            and `macs` (counts), `top1` and `top5` (fractions), `loss`, `latency_ms`
+            (milliseconds an image), and of what `device_costs` measures; others are
+            not shown.
 
     Example:
         >>> print(results_table({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
         width   MACs  top-1 %
           0.5  5.0 M    50.00
     """
+    cells = _cells(results)
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return '\n'.join(
+        '  '.join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
+        for row in cells
+    )
+
+
+def results_markdown(results: Mapping[str, Any]) -> str:
+    """Returns what `results_table` does, in Markdown.
+
+    Example:
+        >>> print(results_markdown({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
+        | width | MACs | top-1 % |
+        |--:|--:|--:|
+        | 0.5 | 5.0 M | 50.00 |
+    """
+    return markdown(_cells(results))
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, flush right; the first row are its titles.
+
+    Example:
+        >>> print(markdown([('width', 'gain'), ('0.5', '+1.11')]))
+        | width | gain |
+        |--:|--:|
+        | 0.5 | +1.11 |
+    """
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    return '\n'.join([lines[0], f'|{"--:|" * len(rows[0])}', *lines[1:]])
+
+
+def _cells(results: Mapping[str, Any]) -> list[list[str]]:
     rows = sorted(results['widths'].items(), key=_size, reverse=True)
     columns = [
         column
@@ -53,15 +96,10 @@ def results_table(results: Mapping[str, Any]) -> str:
         if any(values.get(column) is not None for _, values in rows)
     ]
     cells = [['width', *(_COLUMNS[column][0] for column in columns)]]
-    cells += [
+    return cells + [
         [width, *(_cell(values.get(column), column) for column in columns)]
         for width, values in rows
     ]
-    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return '\n'.join(
-        '  '.join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
-        for row in cells
-    )
 
 
 def _cell(value: float | None, column: str) -> str:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from slimjax.data.augment import normalize
-from slimjax.data.base import Subset
 from slimjax.insight.activations import (
     ChannelScores,
     Layer,
@@ -22,9 +20,9 @@ from slimjax.insight.activations import (
     find_layers,
 )
 from slimjax.insight.agreement import jaccard, rank_correlation
+from slimjax.insight.inputs import chosen_images, normalized
 from slimjax.insight.receptive_field import receptive_fields
 from slimjax.insight.table import aligned
-from slimjax.train.run import Run
 from slimjax.train.trained import Trained
 from slimjax.width import Width, width_name
 
@@ -125,22 +123,18 @@ def top_images(
     run, model, variables, _ = trained
     layers = find_layers(model, variables, run.image_shape)
     found = find_layer(layers, layer, channel)
-    source = run.source(split)
     scores = channel_scores(
         model,
         variables,
-        run.eval_reader(source),
+        run.eval_reader(run.source(split)),
         found,
         channel,
         by=by,
-        preprocess=_normalized(run, model),
+        preprocess=normalized(run, model),
     )
     fields = receptive_fields(model, variables, found, run.image_shape)
     best = {width: best_first(own.scores, count) for width, own in scores.items()}
-    chosen = sorted(set(itertools.chain.from_iterable(best.values())))
-    reader = run.eval_reader(Subset(source, chosen))
-    shown = itertools.chain.from_iterable(batch['image'] for batch in reader)
-    images = dict(zip(chosen, shown, strict=False))  # the last batch is padded
+    images = chosen_images(run, split, itertools.chain.from_iterable(best.values()))
     names = {width: width_name(width) for width in scores}
     rows = {
         names[width]: [_top(i, scores[width], images[i], fields) for i in best[width]]
@@ -182,8 +176,3 @@ def _agreement(scores: Mapping[Width, ChannelScores], best: Mapping[Width, Any])
 
 def _size(scores: Mapping[Width, ChannelScores]) -> int:
     return len(next(iter(scores.values())).scores)
-
-
-def _normalized(run: Run, model):
-    config = run.config
-    return lambda images: normalize(images, config.mean, config.std, model.dtype)

@@ -18,6 +18,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from slimjax.train.state import TrainState
+from slimjax.variables import check_shapes
 
 FORMAT_VERSION = 1
 # From the version that a migration reads to the next one: meta -> meta.
@@ -233,43 +234,6 @@ def load_variables(path: str | pathlib.Path) -> Checkpoint:
             raise FileNotFoundError(f'{path} holds no checkpoint')
         averaged = checkpoints.meta(step).get('averaged', False)
         return checkpoints.load(step, average=averaged)
-
-
-def check_shapes(expected: Any, found: Any, what: str) -> None:
-    """Checks that two trees have leaves of the same shapes and types.
-
-    Raises:
-        ValueError: names the leaves that one of them lacks, or the first that differs.
-
-    Example:
-        >>> check_shapes({'a': np.ones(2)}, {'a': np.zeros(2)}, 'the checkpoint')
-    """
-
-    names = [
-        {
-            jax.tree_util.keystr(path, simple=True, separator='/')
-            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (expected, found)
-    ]
-    lacking, more = sorted(names[0] - names[1]), sorted(names[1] - names[0])
-    if lacking or more:
-        parts = [
-            f'{verb} {", ".join(of[:3])}{" and others" if len(of) > 3 else ""}'
-            for verb, of in (('lacks', lacking), ('has', more))
-            if of
-        ]
-        raise ValueError(f'{what} is of another network: it {" and ".join(parts)}')
-
-    def check(path, leaf, other):
-        if leaf.shape != other.shape or leaf.dtype != other.dtype:
-            raise ValueError(
-                f'{what} has {other.dtype}{list(other.shape)} at '
-                f'{jax.tree_util.keystr(path, simple=True, separator="/")}, where '
-                f'{leaf.dtype}{list(leaf.shape)} is needed'
-            )
-
-    jax.tree_util.tree_map_with_path(check, expected, found)
 
 
 def _on_host(tree: Any) -> Any:

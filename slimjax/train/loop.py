@@ -75,8 +75,18 @@ def train(
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         state, start = _first_state(run, checkpoints, say)
         writers = _writers(run.config, workdir, start, writer)
+        meta = {**run.meta, 'overridden': list(overridden)}
         finished = _advance(
-            run, teacher, state, start, checkpoints, writers, measure, should_stop, say
+            run,
+            teacher,
+            state,
+            start,
+            checkpoints,
+            meta,
+            writers,
+            measure,
+            should_stop,
+            say,
         )
         if not finished:
             return None
@@ -113,6 +123,7 @@ def _advance(
     state: TrainState,
     start: int,
     checkpoints: Checkpoints,
+    meta: Mapping[str, Any],
     writers: list[Writer],
     measure: Measure | None,
     should_stop: Callable[[], bool],
@@ -157,7 +168,7 @@ def _advance(
                         each.write_scalars(step, scalars)
                 for each in writers:
                     each.flush()
-                checkpoints.save(state, run.meta, score)
+                checkpoints.save(state, meta, score)
                 saved = step
                 progress.skip()
             if stop and not last:

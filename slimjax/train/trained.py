@@ -4,14 +4,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 
 from slimjax.config import complete
 from slimjax.config_file import change
-from slimjax.models import SlimmableClassifier
-from slimjax.train.checkpoint import check_shapes, load_variables
+from slimjax.models import SlimmableClassifier, create_model
+from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import Run, build_model
 from slimjax.train.state import abstract_variables
+from slimjax.variables import check_shapes
 
 
 class Trained(NamedTuple):
@@ -58,6 +60,72 @@ def open_run(workdir: str | pathlib.Path, changes: Sequence[str] = ()) -> Traine
         check_shapes(expected, own, where)
     variables = {'params': checkpoint.params, **checkpoint.stats}
     return Trained(run, build_model(config), variables, checkpoint.meta)
+
+
+class Network(NamedTuple):
+    """A trained network without its data, which a machine that ships it may lack.
+
+    Attributes:
+        model: under no mapped axis.
+        variables: those of the best checkpoint, as numpy arrays.
+        image_shape: height and width in pixels, and channels.
+        preprocessing: `{'mean', 'std', 'resize'}`: what evaluation does to pixels in
+            0..1, and the shorter side before the centre crop; None of a network that
+            was imported.
+        class_names: by the number of the class.
+    """
+
+    model: SlimmableClassifier
+    variables: dict[str, Any]
+    image_shape: tuple[int, int, int]
+    preprocessing: dict[str, Any] | None
+    class_names: list[str]
+
+
+def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
+    """Returns the network of a workdir; its data need not be there.
+
+    Args:
+        workdir: of a run, finished or not, of `--mode=calibrate`, or imported.
+        image_size: side of the images in pixels; 0 for the run's, and for 224 where
+            the network was imported.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: what the checkpoint says and what it holds are two networks.
+    """
+    checkpoint = load_variables(workdir)
+    meta = checkpoint.meta
+    variables = {'params': checkpoint.params, **checkpoint.stats}
+    preprocessing = None
+    if 'config' in meta:
+        config = stored_config(meta['config'])
+        model = build_model(config)
+        size = image_size or config.image_size
+        shape = (size, size, config.image_channels)
+        preprocessing = {
+            'mean': list(config.mean),
+            'std': list(config.std),
+            'resize': config.eval_resize,
+        }
+    else:
+        own = [name if name.isdigit() else _number(name) for name in meta['widths']]
+        model = create_model(
+            meta['model'], num_classes=len(meta['class_names']), widths=own
+        )
+        shape = (image_size or 224, image_size or 224, 3)
+    images = jax.ShapeDtypeStruct((1, *shape), model.dtype)
+    expected = jax.eval_shape(model.init, jax.random.key(0), images)
+    check_shapes(expected, variables, f'the checkpoint in {workdir}')
+    return Network(model, variables, shape, preprocessing, list(meta['class_names']))
+
+
+def _number(name: str) -> float | str:
+    """A width multiplier by its name; the name of a channel table stays."""
+    try:
+        return float(name)
+    except ValueError:
+        return name
 
 
 def stored_config(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:

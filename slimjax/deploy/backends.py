@@ -1,0 +1,114 @@
+"""What computes a bundle's widths: ONNX Runtime, or JAX."""
+
+import pathlib
+import re
+from typing import Any, Protocol
+
+import numpy as np
+
+from slimjax.deploy.manifest import MANIFEST
+
+# Asks at run time whether shapes are as they were when the program was exported.
+_HARMLESS = {'shape_assertion'}
+
+
+class Backend(Protocol):
+    """Computes logits of images at a width; may be called by several threads."""
+
+    def run(self, name: str, images: np.ndarray) -> np.ndarray: ...
+
+
+class OnnxBackend:
+    """One session of ONNX Runtime, which holds all widths.
+
+    Args:
+        folder: the bundle.
+        manifest: what it says of itself, checked.
+        threads: how many compute a request; 0 for as many as there are cores.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        ValueError: ONNX Runtime does not take the file.
+    """
+
+    def __init__(self, folder: pathlib.Path, manifest: dict[str, Any], threads: int):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                "an ONNX bundle takes onnxruntime: pip install 'slimjax[onnx]'"
+            ) from error
+        widths = manifest['widths']
+        path = folder / next(iter(widths.values()))['file']
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:
+            raise ValueError(f'{path}: {error}') from error
+        self._single = len(widths) == 1
+        self._places = {
+            name: np.array(own['width_index'], np.int64) for name, own in widths.items()
+        }
+
+    def run(self, name: str, images: np.ndarray) -> np.ndarray:
+        inputs = {'images': images}
+        if not self._single:
+            inputs['width_index'] = self._places[name]
+        return self._session.run(None, inputs)[0]
+
+
+class StableHloBackend:
+    """JAX, with the weights on the device once and a compiled program a width.
+
+    A program is compiled for each number of images that it is given.
+
+    Args:
+        folder: the bundle.
+        manifest: what it says of itself, checked.
+        target: `'cpu'` or `'other'`, which programs; None for those of the device.
+
+    Raises:
+        ValueError: a file is no exported program, or one that calls code outside of it.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, manifest: dict[str, Any], target: str | None = None
+    ):
+        import jax
+        from safetensors.numpy import load_file
+
+        if target is None:
+            target = 'cpu' if jax.default_backend() == 'cpu' else 'other'
+        widths = manifest['widths']
+        path = folder / next(iter(widths.values()))['weights']
+        try:
+            weights = jax.device_put(load_file(path))
+            self._programs = {}
+            for name, own in widths.items():
+                path = folder / own['graphs'][target]
+                program = jax.jit(_program(path).call)
+                variables = {each: weights[each] for each in own['variables']}
+                self._programs[name] = program, variables
+        except KeyError as error:
+            raise ValueError(f'{folder / MANIFEST}: {path} lacks {error}') from error
+        except Exception as error:
+            raise ValueError(f'{path}: {error}') from error
+
+    def run(self, name: str, images: np.ndarray) -> np.ndarray:
+        program, variables = self._programs[name]
+        return np.asarray(program(variables, images))
+
+
+def _program(path: pathlib.Path):
+    from jax import export
+
+    found = export.deserialize(bytearray(path.read_bytes()))
+    # A custom call may be any function of the process, a Python callback included.
+    calls = set(re.findall(r'custom_call\b(?:\s+@"?([\w.$]+))?', found.mlir_module()))
+    if not calls <= _HARMLESS:
+        unknown = ', '.join(sorted(calls - _HARMLESS)) or 'something without a name'
+        raise ValueError(f'it calls {unknown}')
+    return found

@@ -1,0 +1,141 @@
+"""Writing a bundle: all widths for other runtimes, checked, measured, in one folder."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slimjax.benchmark.device import processor_name
+from slimjax.deploy.backends import StableHloBackend
+from slimjax.deploy.folder import whole_folder
+from slimjax.deploy.manifest import KINDS, write_manifest
+from slimjax.deploy.measure import IMAGES, compared_with_jax, latencies
+from slimjax.deploy.onnx_bundle import runs_alone, write_onnx
+from slimjax.deploy.runtime import Runtime, load
+from slimjax.deploy.stablehlo import write_stablehlo
+from slimjax.deploy.storage import STORAGES, Storage
+from slimjax.insight.cost import cost_results
+from slimjax.models import SlimmableClassifier
+from slimjax.train import report
+from slimjax.width import widest_first
+
+Score = Callable[[Runtime], Mapping[str, float]]
+
+
+def export_bundle(
+    output: str | os.PathLike,
+    model: SlimmableClassifier,
+    variables: Mapping[str, Any],
+    *,
+    to: str,
+    image_shape: tuple[int, int, int] = (224, 224, 3),
+    storage: Storage = 'float32',
+    preprocessing: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] = (),
+    score: Score | None = None,
+    threads: int = 0,
+    repeats: int = 50,
+    time_alone: bool = False,
+) -> dict[str, Any]:
+    """Writes a network with all widths for `slimjax.deploy.load` and other runtimes.
+
+    Every width is compared with JAX on random images before the folder appears.
+
+    Args:
+        output: a new folder; it appears whole or not at all.
+        model: of one of slimjax's families. It is exported in float32.
+        variables: of the model.
+        to: `'stablehlo'`, read by JAX alone, or `'onnx'`.
+        image_shape: height and width in pixels, and channels.
+        storage: of kernels in ONNX: `'float32'`, `'float16'` or `'int8'`.
+        preprocessing: `{'mean', 'std', ...}`, what was done to pixels in 0..1.
+        class_names: by the number of the class.
+        score: top-1 accuracy of each width, by its name, of the bundle at work.
+        threads: of ONNX Runtime, where the latency is measured; 0 for one a core.
+        repeats: timed runs of each width, with one image.
+        time_alone: times each width in an ONNX file of its own too, in turn with all.
+
+    Returns:
+        What `manifest.json` holds, but for the hashes of the files.
+
+    Raises:
+        ImportError: for ONNX, onnx or onnxruntime is not installed.
+        ValueError: the folder exists, a form or storage is unknown, or a width differs
+            from JAX.
+
+    Example:
+        >>> import tempfile, slimjax
+        >>> fields = {'stage_sizes': (1,), 'base_features': 8, 'widths': (0.5, 1.0)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
+        >>> images = jnp.ones((1, 32, 32, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> output = pathlib.Path(tempfile.mkdtemp(), 'bundle')
+        >>> manifest = export_bundle(
+        ...     output, model, variables, to='stablehlo', image_shape=(32, 32, 3)
+        ... )
+        >>> load(output).infer(np.ones((2, 32, 32, 3), np.float32), width=0.5).shape
+        (2, 10)
+    """
+    if to not in KINDS:
+        raise ValueError(f'to={to!r}; allowed are {", ".join(KINDS)}')
+    if time_alone and to != 'onnx':
+        raise ValueError('time_alone is for ONNX')
+    if storage not in STORAGES or (to == 'stablehlo' and storage != 'float32'):
+        raise ValueError(
+            f'storage={storage!r}; allowed are {", ".join(STORAGES)} for ONNX, and '
+            'float32 for StableHLO'
+        )
+    model = model.clone(dtype=jnp.float32, param_dtype=jnp.float32)
+    variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
+    widths = widest_first(model.widths)
+    costs = cost_results(model, image_shape)['widths']
+    write = partial(write_onnx, storage=storage) if to == 'onnx' else write_stablehlo
+    with whole_folder(output) as folder:
+        facts = write(folder, model, variables, image_shape, widths)
+        for name, own in facts['widths'].items():
+            own |= {key: costs[name][key] for key in ('params', 'macs')}
+        manifest = {
+            'kind': to,
+            'storage': storage,
+            'image_shape': list(image_shape),
+            'num_classes': model.num_classes,
+            'preprocessing': preprocessing and dict(preprocessing),
+            'class_names': list(class_names),
+            'versions': report.versions(),
+            **facts,
+        }
+        write_manifest(folder, manifest)
+        runtime = load(folder, batch_sizes=(1, IMAGES), threads=threads)
+        compared = partial(
+            compared_with_jax,
+            model=model,
+            variables=variables,
+            widths=widths,
+            storage=storage,
+        )
+        if to == 'stablehlo':
+            # What other devices run must be right too.
+            compared(Runtime(manifest, StableHloBackend(folder, manifest, 'other')))
+        differences = compared(runtime)
+        runs = {name: partial(runtime.infer, width=name) for name in runtime.widths}
+        if time_alone:
+            runs |= runs_alone(
+                folder, model, variables, image_shape, widths, storage, threads
+            )
+        times = latencies(runs, image_shape, repeats)
+        scores = {} if score is None else score(runtime)
+        for name, own in facts['widths'].items():
+            own |= {**differences[name], **times[name], 'top1': scores.get(name)}
+        manifest['latency_of'] = {
+            'processor': processor_name(),
+            'cores': os.cpu_count(),
+            'threads': threads,
+            'images': 1,
+            'repeats': repeats,
+        }
+        write_manifest(folder, manifest)
+    return manifest

@@ -1,0 +1,45 @@
+"""The tables of the documentation are those that the result files give."""
+
+import json
+
+import pytest
+
+from slimjax.benchmark.tables import filled
+from slimjax.insight.gain import Gain
+from tests.train.runs import ROOT
+
+
+@pytest.mark.parametrize(
+    'path',
+    [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))],
+    ids=lambda path: path.name,
+)
+def test_the_documentation_is_up_to_date(path):
+    text = path.read_text()
+    assert filled(text, ROOT) == text, 'run python scripts/tables.py'
+    assert text.count('<!-- table: ') == text.count('<!-- end of table -->')
+
+
+def test_each_table_is_of_its_own_files(tmp_path):
+    gains = {'0.5': Gain(0.5, 0.75, 0.25, 0.125, 0.375)._asdict()}
+    for name, macs in (('a', 5e6), ('b', 7e6)):
+        results = {'widths': {'0.5': {'macs': macs}}, 'gains': gains}
+        (tmp_path / f'{name}.json').write_text(json.dumps(results))
+    blocks = [
+        f'before\n<!-- table: {kind} -->\nby hand\n<!-- end of table -->\nafter\n'
+        for kind in ('widths b.json', 'gains a.json')
+    ]
+    text = filled(''.join(blocks), tmp_path)
+    assert 'by hand' not in text
+    assert text.count('before') == text.count('after') == 2
+    assert '| 0.5 | 7.0 M |' in text
+    assert '5.0 M' not in text
+    assert '| 0.5 | 50.00 | 75.00 | +25.00 | +12.50 to +37.50 | better |' in text
+    assert filled(text, tmp_path) == text
+
+
+def test_what_cannot_be_made_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="'gainz'; allowed: benchmark, widths, gains"):
+        filled('<!-- table: gainz a.json -->\n<!-- end of table -->', tmp_path)
+    with pytest.raises(FileNotFoundError, match='a.json'):
+        filled('<!-- table: widths a.json -->\n<!-- end of table -->', tmp_path)

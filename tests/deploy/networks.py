@@ -1,0 +1,37 @@
+"""Small networks of every family, as different within as after training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import slimjax
+
+IMAGE = (32, 32, 3)
+TINY = {'base_features': 8, 'stage_sizes': (1, 1), 'num_classes': 5}
+
+
+def shapes(model, image_shape=IMAGE):
+    """The shapes of a model's variables."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def drawn(model, image_shape=IMAGE):
+    """A model's variables, drawn so that logits are neither huge nor all alike."""
+    generator = np.random.default_rng(0)
+
+    def values(leaf):
+        if leaf.ndim == 1:
+            return generator.uniform(0.5, 1.5, leaf.shape)
+        return generator.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+
+    return jax.tree.map(
+        lambda leaf: values(leaf).astype(leaf.dtype), shapes(model, image_shape)
+    )
+
+
+def tiny(**fields):
+    """A network of seven convolutions, and its variables."""
+    fields = {**TINY, 'widths': (0.25, 0.5, 1.0), 'small_images': True, **fields}
+    model = slimjax.create_model('resnet14', **fields)
+    return model, drawn(model)
