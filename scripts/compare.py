@@ -11,6 +11,7 @@ reported again. --config.FIELD=VALUE changes any field. docs/compare.md says mor
 
 import argparse
 import pathlib
+import shlex
 import signal
 import sys
 
@@ -81,7 +82,8 @@ def main() -> None:
             sys.exit('stopped and saved: the same command goes on')
         results = comparison_results(comparison, config, flags.margin)
         if flags.json:
-            write_json(flags.json, results)
+            command = shlex.join(['python', *sys.argv])
+            write_json(flags.json, {'command': command, **results})
         if flags.plot:
             plot_regret(results, flags.plot, flags.title)
     except (ValueError, OSError, ImportError) as error:

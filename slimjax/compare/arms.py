@@ -143,6 +143,9 @@ def make_arms(
         raise ValueError(f'there is no arm {unknown[0]!r}; the arms are {known}')
     usual = [name for name, arm in ARMS.items() if not arm.asked]
     wanted = {REFERENCE, *(names or usual)}
+    # What an arm is fairly compared with comes with it.
+    controls = {control for name in wanted for control in ARMS[name].controls}
+    wanted |= {name for name in controls if not ARMS[name].asked}
     base = base_config(config)
     return {
         name: arm.networks(base, name) for name, arm in ARMS.items() if name in wanted

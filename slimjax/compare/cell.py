@@ -114,8 +114,17 @@ class Cell:
         own |= {name: record['config'][name] for name in ('teacher', 'channels')}
         own['learning_rate'] *= record['factor']
         changed = changed_fields(own, record['config'])
-        if record['factors'] != list(self.factors):
-            changed.append(f'factors: {record["factors"]} there, {self.factors} now')
+        # A run may be made longer; a finished network of fewer steps is another one.
+        told = {
+            'num_train_steps': (record['config'], own['num_train_steps']),
+            'factors': (record, list(self.factors)),
+            'widths': (record, list(self.network.widths)),
+        }
+        changed += [
+            f'{name}: {known[name]} there, {now} now'
+            for name, (known, now) in told.items()
+            if known[name] != now
+        ]
         if changed:
             raise ValueError(
                 f'{self.folder} holds another comparison ({"; ".join(changed)}): take '
@@ -154,6 +163,7 @@ class Cell:
         record = {
             'config': jsonable(run.config),
             'factors': list(self.factors),
+            'widths': list(self.network.widths),
             'factor': best,
             'test_images': len(run.source('test')),
             'test_top1': {
@@ -181,14 +191,31 @@ class Cell:
         return self.folder / 'channels.json'
 
     def _drawn_tables(self, seed: int) -> tuple[ChannelTable, ...]:
-        return drawn_tables(self._supernet.run(), self.network.tables.budgets, seed)
+        return drawn_tables(self._supernet.run(), self._drawn_budgets(), seed)
+
+    def _drawn_budgets(self) -> Sequence[int]:
+        """What a search found takes less than it might: so do its random controls."""
+        found = self._supernet.folder.with_name('all') / 'channels.json'
+        if found.exists():
+            return [table.macs for table in load_channels(found)]
+        return self.network.tables.budgets
 
     def _find_tables(self) -> None:
-        """Writes the channel tables, unless they stand there."""
+        """Writes the channel tables, unless they stand there.
+
+        Raises:
+            ValueError: those that do are for other widths.
+        """
+        seed, how = self._config.seed, self.network.tables
         if self._tables.exists():
+            known = json.loads(self._tables.read_text())['budgets']
+            if known != list(how.budgets):
+                raise ValueError(
+                    f'{self._tables} is for the multiply-adds {known}, and '
+                    f'{list(how.budgets)} are wanted: take another --workdir'
+                )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        seed, how = self._config.seed, self.network.tables
         if how.drawn is not None:
             tables = self._drawn_tables(_RANDOM_SEEDS * seed + how.drawn)
         else:
@@ -199,7 +226,8 @@ class Cell:
                     seed,
                     say=lambda line: print(line, file=log, flush=True),
                 )
-        write_json(self._tables, json.loads(channels_text(tables)))
+        written = json.loads(channels_text(tables))
+        write_json(self._tables, {'budgets': list(how.budgets), **written})
 
     def macs(self) -> int:
         """Returns the multiply-adds of all trials."""

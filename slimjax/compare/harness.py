@@ -10,6 +10,7 @@ import ml_collections
 from slimjax.compare.arms import Network, make_arms
 from slimjax.compare.cell import Cell, Record
 from slimjax.compare.protocol import PROTOCOLS
+from slimjax.data.sources import has_own_test
 from slimjax.train.report import duration
 
 
@@ -91,6 +92,13 @@ def plan(
         raise ValueError(
             f'config.folds={config.folds}, config.fold={config.fold}: every fold is '
             'compared; set both to 0, and --folds'
+        )
+    tunes = len(PROTOCOLS[protocol]) > 1
+    if tunes and not folds and not has_own_test(config.dataset, config.data_dir):
+        raise ValueError(
+            f'--protocol={protocol}: {config.dataset} has no test split but that for '
+            'validation, so that rates would be chosen on what is reported; take '
+            '--folds, or --protocol=paper'
         )
     comparison = Comparison(
         make_arms(config, arms), seeds, folds, protocol, pathlib.Path(workdir)

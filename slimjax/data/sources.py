@@ -99,6 +99,21 @@ def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:
     return Subset(source, part.select(len(source))) if part.select else source
 
 
+def has_own_test(dataset: str, data_dir: str = '') -> bool:
+    """Whether the test split is another than the validation split.
+
+    Example:
+        >>> has_own_test('synthetic')
+        True
+    """
+    if dataset == 'synthetic':
+        return True
+    folder = dataset == 'folder'
+    stored = folder_splits(data_dir) if folder else tfds_splits(dataset, data_dir)
+    parts = split_parts(stored)
+    return parts['test'] != parts['validation']
+
+
 def _fold_source(stored, split: str, folds: int, fold: int) -> Subset:
     names = ('train', 'validation', 'test')
     whole = Joined([stored[name]() for name in names if name in stored])

@@ -44,8 +44,12 @@ class Rapl:
     """
 
     def __init__(self, powercap: pathlib.Path = POWERCAP):
-        # Parts of a package have two numbers, and are counted in it.
-        self._zones = sorted(powercap.glob('intel-rapl:[0-9]'))
+        # Parts of a package have two numbers, and are counted in it; some machines
+        # count the platform too, packages included.
+        zones = sorted(powercap.glob('intel-rapl:[0-9]'))
+        self._zones = [
+            zone for zone in zones if (zone / 'name').read_text().startswith('package')
+        ]
         if not self._zones:
             raise NoMeterError(f'there is no RAPL counter in {powercap}')
         self.source = f'RAPL, {len(self._zones)} CPU packages'

@@ -15,10 +15,11 @@ function strength(trace, width) {
   return { opacity: own ? 1 : 0.3, visible: own || !trace.meta.only };
 }
 
-async function draw(width) {
+async function draw() {
   for (const chart of charts) {
     const figure = JSON.parse(chart.nextElementSibling.textContent);
-    const data = figure.data.map((trace) => ({ ...trace, ...strength(trace, width) }));
+    // The slider may have moved since.
+    const data = figure.data.map((trace) => ({ ...trace, ...strength(trace, chosen()) }));
     await Plotly.newPlot(chart, data, figure.layout, config);
   }
   document.body.dataset.drawn = charts.length;
@@ -32,13 +33,17 @@ function choose(width) {
   for (const row of document.querySelectorAll('[data-row]')) {
     row.classList.toggle('chosen', row.dataset.row === width);
   }
-  for (const chart of charts.filter((chart) => chart.data)) {
+  for (const chart of drawn()) {
     const states = chart.data.map((trace) => strength(trace, width));
     Plotly.restyle(chart, {
       opacity: states.map((state) => state.opacity),
       visible: states.map((state) => state.visible),
     });
   }
+}
+
+function drawn() {
+  return charts.filter((chart) => chart.data);
 }
 
 function chosen() {
@@ -48,12 +53,12 @@ function chosen() {
 slider.addEventListener('input', () => choose(chosen()));
 addEventListener('beforeprint', () => {
   for (const folded of document.querySelectorAll('details')) folded.open = true;
-  for (const chart of charts) Plotly.relayout(chart, printed);
+  for (const chart of drawn()) Plotly.relayout(chart, printed);
 });
 addEventListener('afterprint', () => {
-  for (const chart of charts) {
+  for (const chart of drawn()) {
     Plotly.relayout(chart, { width: null, height: null, autosize: true });
   }
 });
 choose(chosen());
-draw(chosen());
+draw();

@@ -77,8 +77,9 @@ def slim(
         scores = evaluate(candidates)
         rank = getattr(scores, criterion)
         if per_saved:
-            saved = cost(found.counts) - cost(candidates)
-            rank = (rank - getattr(found, criterion)) / saved
+            rank = _per_saved(
+                rank - getattr(found, criterion), cost(found.counts) - cost(candidates)
+            )
         found = best_of(candidates, scores, rank, cost(candidates))
         yield found
 
@@ -129,6 +130,15 @@ def best_of(
     """
     best = np.lexsort((costs, rank))[0]
     return Found(candidates[best], float(scores.loss[best]), float(scores.error[best]))
+
+
+def _per_saved(rise: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    """What each unit saved costs; what does not hurt is the better the more it saves.
+
+    A measured cost may rise where channels go: that saves next to nothing.
+    """
+    saved = np.maximum(saved, 1e-12 * np.abs(saved).max())
+    return np.where(rise > 0, rise / saved, rise * saved)
 
 
 def _fewer(space: SearchSpace, counts: np.ndarray) -> np.ndarray:

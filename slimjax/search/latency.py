@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slimjax.benchmark.device import device_name
 from slimjax.deploy.extract import extract
 from slimjax.insight.latency import latency_ms
 from slimjax.insight.timing import interleaved
@@ -119,7 +120,9 @@ class Latency:
             narrow, own = extract(model, variables, end, image_shape=image_shape)
             return latency_ms(narrow, own, image_shape, repeats=_REPEATS)[end] / 1000
 
-        times = _kept(pathlib.Path(path), self._wanted(), whole_network, say)
+        dtype = str(jnp.dtype(model.dtype))
+        kind = f'{device_name()}, {dtype}'
+        times = _kept(pathlib.Path(path), kind, self._wanted(), whole_network, say)
         self._times = [
             np.array([[times[_text(call, i, o)] for o in outs] for i in ins])
             for call, ins, outs in self._grids
@@ -177,9 +180,8 @@ def _points(least: float, most: float, groups: int) -> list[int]:
     return sorted({max(1, round(point / groups)) * groups for point in points})
 
 
-def _kept(path, wanted, whole_network, say) -> dict[str, float]:
+def _kept(path, kind, wanted, whole_network, say) -> dict[str, float]:
     """The times of what is wanted; what the file lacks for this device is measured."""
-    kind = jax.devices()[0].device_kind
     tables = json.loads(path.read_text()) if path.exists() else {}
     times = tables.setdefault(kind, {})
     missing = {text: own for text, own in wanted.items() if text not in times}

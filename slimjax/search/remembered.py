@@ -59,16 +59,28 @@ class Remembered:
         return Scores(np.array(loss), np.array(error))
 
 
-def digest(params: Any, space: SearchSpace, batches: Mapping[str, np.ndarray]) -> str:
+def digest(
+    params: Any,
+    space: SearchSpace,
+    batches: Mapping[str, np.ndarray],
+    settings: tuple = (),
+) -> str:
     """Returns what names the scores of a network on some images.
+
+    Args:
+        params: of the network.
+        space: its layers.
+        batches: the images, as they are normalised together.
+        settings: what else a score depends on, such as the type of the computation.
 
     Example:
         >>> empty = SearchSpace((), {}, None, None, ())
         >>> len(digest({}, empty, {'label': np.zeros(1)}))
         16
     """
-    known = hashlib.sha256(repr(list(space.layers)).encode())
+    known = hashlib.sha256(repr((list(space.layers), settings)).encode())
     for leaf in jax.tree.leaves((params, dict(batches))):
+        known.update(f'{leaf.shape} {leaf.dtype}'.encode())
         known.update(np.ascontiguousarray(leaf).tobytes())
     return known.hexdigest()[:16]
 

@@ -20,6 +20,8 @@ from slimjax.variables import split_variables
 from slimjax.width import order, widest, width_name
 
 METHODS = ('greedy', 'evolution')
+# Images that tell candidates apart.
+_ADVISED = 1024
 _NAMES = {'macs': 'MACs', 'params': 'parameters', 'latency': 'seconds'}
 
 
@@ -150,11 +152,12 @@ class Search:
         """Returns what a person is told at the start."""
         widths = self.trained.model.widths
         ends = min(map(order, widths)), order(widest(widths))
-        known = self.evaluate.known
+        known, few = self.evaluate.known, self.evaluator.images < _ADVISED
         return (
             f'{len(self.space.variables)} numbers of channels between widths '
             f'{width_name(ends[0])} and {width_name(ends[1])}, judged on '
             f'{self.evaluator.images:,} images'
+            + (f' ({_ADVISED:,} are better)' if few else '')
             + (f'; {known:,} scores are known already' if known else '')
         )
 

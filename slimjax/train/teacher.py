@@ -11,6 +11,10 @@ from slimjax.train.step import Batch, make_inputs
 from slimjax.train.trained import open_run
 from slimjax.width import widest
 
+# What the two networks must have in common: a teacher that was trained on other folds
+# knows the student's test images.
+_SAME = ('image_size', 'image_channels', 'mean', 'std', 'num_classes', 'folds', 'fold')
+
 
 class Teacher:
     """The widest width of the run in `config.teacher`, whose weights are fixed.
@@ -31,7 +35,7 @@ class Teacher:
         workdir = run.config.teacher
         changes = [f'--config.data_dir={run.config.data_dir}']
         trained = open_run(workdir, changes)
-        for name in ('image_size', 'image_channels', 'mean', 'std', 'num_classes'):
+        for name in _SAME:
             own, theirs = run.config[name], trained.run.config[name]
             if own != theirs:
                 raise ValueError(

@@ -9,9 +9,10 @@ import pytest
 from slimjax.insight.energy import NoMeterError, Nvml, Rapl, energy_meter, joules_a_run
 
 
-def zone(powercap, number, microjoules, most=1000):
+def zone(powercap, number, microjoules, most=1000, name='package'):
     folder = powercap / f'intel-rapl:{number}'
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'name').write_text(f'{name}-{number}\n')
     (folder / 'energy_uj').write_text(f'{microjoules}\n')
     (folder / 'max_energy_range_uj').write_text(f'{most}\n')
     return folder
@@ -21,6 +22,7 @@ def test_packages_are_added_and_a_counter_may_wrap_once(tmp_path):
     zone(tmp_path, 0, 100)
     zone(tmp_path, 1, 900)
     (tmp_path / 'intel-rapl:0:0').mkdir()  # the cores of package 0: counted in it
+    zone(tmp_path, 2, 500, name='psys')  # the platform, which the packages are part of
     meter = Rapl(tmp_path)
     assert meter.source == 'RAPL, 2 CPU packages'
     before = meter.read()

@@ -142,10 +142,14 @@ def test_gain_by_hand():
     shared = np.array([True, True, True, False])
     found = gain(alone, shared)
     assert (found.individual, found.shared, found.gain) == (0.5, 0.75, 0.25)
-    margin = 1.96 * np.std([0, 0, 1, 0]) / 2
-    assert found.low == pytest.approx(0.25 - margin)
-    assert found.high == pytest.approx(0.25 + margin)
+    # One of 4 images differs; with half a one more in each cell, 2 of 6.
+    margin = 1.96 * np.sqrt(2 / 6 - 1 / 36) / np.sqrt(6)
+    assert found.low == pytest.approx(1 / 6 - margin)
+    assert found.high == pytest.approx(1 / 6 + margin)
     assert found.verdict == 'equal'
+    # An exact test gives 4 of 4 a probability of 0.125, and 8 of 8 one of 0.008.
+    for differing, verdict in ((4, 'equal'), (8, 'better')):
+        assert gain(np.arange(360) >= differing, np.ones(360, bool)).verdict == verdict
     many = np.arange(400) % 4 != 0
     assert gain(np.zeros(400, bool), many).verdict == 'better'
     assert gain(many, np.zeros(400, bool)).verdict == 'worse'

@@ -1,6 +1,7 @@
 """The latency of networks that nobody compiled."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
     model, variables, space = supernet
     first = Latency(model, variables, space, SHAPE, path, said.append)
     assert len(said) == 1
+    (times,) = json.loads(path.read_text()).values()
+    assert first(space.whole) == pytest.approx(times['the whole network'])
     most = (space.whole - space.least) // space.chunks
     rng = np.random.default_rng(0)
     counts = space.whole - rng.integers(0, most + 1, (20, len(most))) * space.chunks

@@ -11,7 +11,7 @@ from slimjax.search.command import search_workdir
 from slimjax.search.run import Search, Settings
 from slimjax.train.loop import train
 from slimjax.train.trained import open_run
-from tests.train.runs import tiny_config
+from tests.train.runs import run_python, tiny_config
 
 
 def silent(line):
@@ -66,6 +66,40 @@ def test_from_a_supernet_to_tables_that_are_trained(supernet, tmp_path):
         name: table['macs'] for name, table in results['tables'].items()
     }
     assert len(opened.run.source('train')) == 1197
+
+
+@pytest.mark.parametrize(
+    ('targets', 'settings'),
+    [
+        ('0.6', Settings('params', criterion='error', per_saved=True)),
+        pytest.param('0.8', Settings('latency'), marks=pytest.mark.slow),
+        pytest.param('0.5', Settings(method='evolution'), marks=pytest.mark.slow),
+    ],
+)
+def test_other_targets_and_ways(supernet, tmp_path, targets, settings):
+    output = tmp_path / 'channels.json'
+    results = search_workdir(supernet, targets, output, settings, say=silent)
+    (table,) = results['tables'].values()
+    search = Search(supernet, settings, say=silent)
+    counts = search.space.uniform(1.0)
+    whole = float(search.cost(counts))
+    own = {'macs': table['macs'], 'params': table['params']}
+    own['latency'] = table.get('latency_ms_estimated', 0) / 1000
+    assert 0 < own[settings.cost] <= float(targets) * whole
+
+
+def test_the_script_says_a_mistake_in_one_line(supernet, tmp_path):
+    output = tmp_path / 'channels.json'
+    done = run_python(
+        'scripts/search.py',
+        f'--workdir={supernet}',
+        '--macs=half',
+        f'--output={output}',
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("search: --macs=half: 'half' is no target; allowed")
+    assert not output.exists()
 
 
 def test_all_candidates_are_scored_by_one_program_each_by_itself(supernet):

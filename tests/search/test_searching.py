@@ -66,6 +66,20 @@ def test_a_rise_may_be_judged_by_what_it_saves():
     assert counts_of(trail)[1] == [8, 8, 6]
 
 
+def test_what_does_not_hurt_is_the_better_the_more_it_saves():
+    # The first two help, the first twice as much as the second, and it saves twice
+    # as much; the last hurts.
+    trail = list(slim(space(), judged(-2, -1, 1), 200, space().macs, per_saved=True))
+    assert counts_of(trail)[1] == [6, 8, 8]
+
+    def measured(counts):
+        """A cost that rises where channels of the last layer go."""
+        return counts @ np.array([16, 8, -1])
+
+    trail = list(slim(space(), judged(2, 9, 1), 160, measured, per_saved=True))
+    assert counts_of(trail)[1] == [6, 8, 8]
+
+
 def test_each_limit_gets_the_first_network_within_it():
     trail = list(slim(space(), judged(3, 1, 2), 100, space().macs))
     for limit in (224, 200, 150):
