@@ -23,7 +23,7 @@ from slimjax.deploy.runtime import Runtime
 from slimjax.deploy.storage import STORAGES
 from slimjax.insight.table import results_table
 from slimjax.train.run import Run
-from slimjax.train.trained import open_network, open_run
+from slimjax.train.trained import open_network, open_run, preprocessing
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -51,6 +51,8 @@ def main() -> None:
     flags, changes = parse()
     try:
         network = open_network(flags.workdir, flags.image_size)
+        if changes and flags.split == 'none':
+            raise ValueError(f'{changes[0]!r} has no effect with --split=none')
         score = None
         if flags.split != 'none':
             if network.preprocessing is None:
@@ -58,7 +60,16 @@ def main() -> None:
                     f'{flags.workdir} was imported, and does not say what data it is '
                     'for: add --split=none'
                 )
+            size = network.image_shape[0]
+            changes.append(f'--config.image_size={size}')
             run = open_run(flags.workdir, changes).run
+            if run.config.eval_resize < size:
+                raise ValueError(
+                    f'--image_size={size} does not fit into images of eval_resize='
+                    f'{run.config.eval_resize} px: add --config.eval_resize={size}'
+                )
+            # An application that prepares images so gets the accuracy that is stated.
+            network = network._replace(preprocessing=preprocessing(run.config))
             source = run.source(flags.split)
 
             def score(runtime):

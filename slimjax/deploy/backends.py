@@ -43,11 +43,17 @@ class OnnxBackend:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
+            # From bytes, so that no weights of another file, without a hash, are read.
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=['CPUExecutionProvider']
+                path.read_bytes(), options, providers=['CPUExecutionProvider']
             )
         except Exception as error:
             raise ValueError(f'{path}: {error}') from error
+        held = self._session.get_modelmeta().custom_metadata_map.get('widths', '')
+        stated = {own['width_index']: name for name, own in widths.items()}
+        files = {own['file'] for own in widths.values()}
+        if stated != dict(enumerate(held.split(','))) or len(files) > 1:
+            raise ValueError(f'{path} has the widths {held}, not those of {MANIFEST}')
         self._single = len(widths) == 1
         self._places = {
             name: np.array(own['width_index'], np.int64) for name, own in widths.items()

@@ -94,7 +94,8 @@ def export_bundle(
     widths = widest_first(model.widths)
     costs = cost_results(model, image_shape)['widths']
     write = partial(write_onnx, storage=storage) if to == 'onnx' else write_stablehlo
-    with whole_folder(output) as folder:
+    # Some devices multiply in bfloat16 otherwise, and would differ from ONNX Runtime.
+    with jax.default_matmul_precision('highest'), whole_folder(output) as folder:
         facts = write(folder, model, variables, image_shape, widths)
         for name, own in facts['widths'].items():
             own |= {key: costs[name][key] for key in ('params', 'macs')}
@@ -133,7 +134,7 @@ def export_bundle(
         manifest['latency_of'] = {
             'processor': processor_name(),
             'cores': os.cpu_count(),
-            'threads': threads,
+            'threads': threads if to == 'onnx' else None,
             'images': 1,
             'repeats': repeats,
         }

@@ -25,7 +25,9 @@ def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
         'files': files,
         'bytes': sum(each['bytes'] for each in files.values()),
     }
-    folder.joinpath(MANIFEST).write_text(json.dumps(whole, indent=2) + '\n')
+    folder.joinpath(MANIFEST).write_text(
+        json.dumps(whole, indent=2, allow_nan=False) + '\n'
+    )
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
                 f'format_version={version!r}; this slimjax reads {FORMAT_VERSION}'
             )
         _check(manifest)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path}: damaged, or no manifest of a bundle: {error}'
         ) from error
@@ -84,5 +86,6 @@ def _check(manifest: dict[str, Any]) -> None:
         if name not in manifest['files'] or pathlib.PurePath(name).name != name:
             raise ValueError(f'{name!r} is no file of the bundle')
     for expected in manifest['files'].values():
-        if not {'bytes', 'sha256'} <= set(expected):
+        known = set(expected) if isinstance(expected, dict) else set()
+        if not {'bytes', 'sha256'} <= known:
             raise ValueError('files without a hash')

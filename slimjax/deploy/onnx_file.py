@@ -126,9 +126,12 @@ def _input(path: tuple[str, ...], leaf: np.ndarray) -> Cut | np.ndarray:
 
 def _chosen(main: Scope, branches: Sequence[tuple[Scope, str]], shape) -> str:
     """Adds what chooses a branch, halving them: readers take only so deep a nest."""
-    # A place that is none would otherwise read as the last.
+    # A place that is none would otherwise read as the last. Those below 0 count from
+    # the end, for Gather.
     places = main.constant(np.arange(len(branches)))
-    place = main.add('Gather', [places, INDEX])
+    below = main.add('Less', [INDEX, main.constant(np.array(0))])
+    none = main.constant(np.array(len(branches)))
+    place = main.add('Gather', [places, main.add('Where', [below, none, INDEX])])
     before = {
         number: main.add('Less', [place, main.constant(np.array(number))])
         for number in range(1, len(branches))

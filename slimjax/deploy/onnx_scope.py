@@ -56,7 +56,7 @@ class Scope:
 
     def constant(self, array: np.ndarray) -> str:
         """Returns the name of a constant; equal ones are one."""
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order='C')  # A scalar stays one.
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = name = f'{self._prefix}c{len(self._constants)}'

@@ -123,7 +123,9 @@ def from_pretrained(
         model = model_from_json(config)
         shape = tuple(int(size) for size in config['image_shape'])
         shapes = _shapes(model, shape)
-        expected = config['weights']['sha256'] if width is None else None
+        # All of a folder with one width is read anyway.
+        whole = width is None or len(model.widths) == 1
+        expected = config['weights']['sha256'] if whole else None
         parts = None
         if width is not None:
             model, parts = width_parts(model, shapes, width, shape)
@@ -146,7 +148,7 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
         version = config.get('format_version')
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f'{path}: damaged: {error}') from error
     if version != FORMAT_VERSION:
         raise ValueError(

@@ -44,6 +44,8 @@ def stored(array: np.ndarray, storage: Storage) -> Stored:
         ([[127, -127], [64, 64]], [1.0, 0.5])
     """
     array = np.asarray(array, np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError('weights hold NaN or infinity: nothing can be exported')
     if storage == 'float32' or array.ndim < 2:
         return Stored(array)
     if storage == 'float16':

@@ -38,7 +38,7 @@ def write_weights(path: str | os.PathLike, variables: Mapping[str, Any]) -> None
     # safetensors writes wrong values of arrays that are not contiguous, and by
     # itself makes files that nobody else may read.
     arrays = {
-        name: np.ascontiguousarray(jax.device_get(leaf))
+        name: np.asarray(jax.device_get(leaf), order='C')
         for name, leaf in flatten_dict(dict(variables), sep='/').items()
     }
     pathlib.Path(path).write_bytes(save(arrays, metadata={'format': 'slimjax'}))

@@ -97,17 +97,13 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
     checkpoint = load_variables(workdir)
     meta = checkpoint.meta
     variables = {'params': checkpoint.params, **checkpoint.stats}
-    preprocessing = None
+    prepared = None
     if 'config' in meta:
         config = stored_config(meta['config'])
         model = build_model(config)
         size = image_size or config.image_size
         shape = (size, size, config.image_channels)
-        preprocessing = {
-            'mean': list(config.mean),
-            'std': list(config.std),
-            'resize': config.eval_resize,
-        }
+        prepared = preprocessing(config)
     else:
         own = [name if name.isdigit() else _number(name) for name in meta['widths']]
         model = create_model(
@@ -117,7 +113,21 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
     images = jax.ShapeDtypeStruct((1, *shape), model.dtype)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     check_shapes(expected, variables, f'the checkpoint in {workdir}')
-    return Network(model, variables, shape, preprocessing, list(meta['class_names']))
+    return Network(model, variables, shape, prepared, list(meta['class_names']))
+
+
+def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what evaluation does to images, as `Network` has it.
+
+    Example:
+        >>> preprocessing({'mean': (0.5,), 'std': (0.25,), 'eval_resize': 32})
+        {'mean': [0.5], 'std': [0.25], 'resize': 32}
+    """
+    return {
+        'mean': list(config['mean']),
+        'std': list(config['std']),
+        'resize': config['eval_resize'],
+    }
 
 
 def _number(name: str) -> float | str:

@@ -184,7 +184,9 @@ def test_a_changed_or_lost_file_is_refused(copied, kind):
         (lambda m: m['widths']['0.5'].update(file='../x.onnx'), 'no file of'),
         (lambda m: m['files'].update({'/etc/hostname': {}}), 'no file of'),
         (lambda m: m['files']['model.onnx'].pop('sha256'), 'without a hash'),
-        (lambda m: m['widths']['0.5'].update(width_index=7), 'width 0.5 fails'),
+        (lambda m: m['widths']['0.5'].update(width_index=7), 'not those of manifest'),
+        (lambda m: m['widths']['0.5'].update(width_index=0), 'not those of manifest'),
+        (lambda m: m['files'].update({'model.onnx': ['sha256', 'bytes']}), 'a hash'),
         (lambda m: m.update(num_classes=6), 'gives float32'),
     ],
 )

@@ -148,8 +148,9 @@ def test_a_place_of_no_width_is_an_error():
     model, variables = tiny()
     running = session(onnx_model(model, variables, IMAGE, widths=model.widths))
     assert [each.name for each in running.get_inputs()] == ['images', 'width_index']
-    with pytest.raises(Exception, match='out of data bounds'):
-        running.run(None, {'images': pictures(1), 'width_index': np.array(3)})
+    for place in (3, -1, -3):
+        with pytest.raises(Exception, match='out of data bounds'):
+            running.run(None, {'images': pictures(1), 'width_index': np.array(place)})
 
 
 def test_many_widths_are_no_deep_nest():

@@ -169,6 +169,15 @@ def test_a_changed_weight_is_noticed(copy):
         slimjax.from_pretrained(copy)
 
 
+def test_a_changed_weight_of_a_network_of_one_width_is_noticed(tmp_path):
+    folder = saved(tmp_path / 'narrow', *tiny(widths=(0.5,)))
+    content = bytearray(folder.joinpath(WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    folder.joinpath(WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match='not the file'):
+        slimjax.from_pretrained(folder, 0.5)
+
+
 def test_weights_of_another_network_are_refused(copy, tmp_path):
     other = saved(tmp_path / 'other', *tiny(num_classes=6))
     copy.joinpath(WEIGHTS).write_bytes(other.joinpath(WEIGHTS).read_bytes())

@@ -106,7 +106,7 @@ def test_the_command_reports_a_stopped_run(
         assert 'still running or stopped' in text
         assert 'checkpoint of step 3 of 6' in text
         assert '15 validation images' in text
-        assert '0.00 to' in text  # What it gains over itself.
+        assert '+0.00' in text  # What it gains over itself.
         fields = (
             seen.page.locator('#config tr').filter(has_text='*').all_text_contents()
         )
