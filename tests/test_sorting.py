@@ -40,9 +40,14 @@ def trained(name, width, dtype=jnp.float64, **fields):
     ('name', 'width'),
     [
         ('resnet14', 0.25),
-        ('mobilenet_v1', 0.25),
-        ('mobilenet_v2', 0.35),
-        ('shufflenet', 0.5),
+        *(
+            pytest.param(name, width, marks=pytest.mark.slow)
+            for name, width in (
+                ('mobilenet_v1', 0.25),
+                ('mobilenet_v2', 0.35),
+                ('shufflenet', 0.5),
+            )
+        ),
     ],
 )
 def test_the_widest_network_computes_what_it_did(name, width, by):

@@ -224,7 +224,8 @@ def load_variables(path: str | pathlib.Path) -> Checkpoint:
     """
     path = pathlib.Path(path)
     directory = path / 'checkpoints' if (path / 'checkpoints').is_dir() else path
-    if not directory.is_dir():
+    # Orbax starts threads, which complain where all ends at once.
+    if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
         raise FileNotFoundError(f'{path} holds no checkpoint')
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best

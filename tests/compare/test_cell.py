@@ -44,6 +44,7 @@ def workdir(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_cell_is_what_main_trains_with_the_same_seed(workdir, tmp_path):
     run(
         tmp_path,
@@ -69,17 +70,20 @@ def test_a_cell_is_what_main_trains_with_the_same_seed(workdir, tmp_path):
     assert record['seconds'] > 0
 
 
+@pytest.mark.slow
 def test_there_is_one_evaluation_behind_the_last_step(workdir):
     lines = read_metrics(workdir / 'seed0/slimmable_mean/all/rate_1/metrics.jsonl')
     assert [line['step'] for line in lines if 'eval/top1/1.0' in line] == [3]
     assert [line['test/best_step'] for line in lines if 'test/best_step' in line] == [3]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(workdir, monkeypatch):
     monkeypatch.setattr(cell_module, 'train', None)
     assert train_all(planned(workdir), say=silent)
 
 
+@pytest.mark.slow
 def test_another_comparison_in_the_same_workdir_is_refused(workdir):
     with pytest.raises(ValueError, match=r'momentum: 0\.9 there, 0\.5 now'):
         planned(workdir, momentum=0.5)
@@ -122,6 +126,7 @@ def test_tuned_tests_the_trial_that_is_best_on_validation_and_no_other(
     assert student['config']['learning_rate'] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_what_diverges_is_not_chosen_and_is_named_if_nothing_else_is_there(
     tmp_path, monkeypatch
 ):

@@ -33,8 +33,8 @@ def trained(model):
         ('resnet14', 0.5, {}),
         ('resnet14', 0.25, {'norm': 'shared_affine'}),
         ('resnet14', 0.25, {'norm': 'shared'}),
-        ('mobilenet_v2', 0.5, {}),
-        ('shufflenet', 1.0, {}),
+        pytest.param('mobilenet_v2', 0.5, {}, marks=pytest.mark.slow),
+        pytest.param('shufflenet', 1.0, {}, marks=pytest.mark.slow),
         ('autoslim_mobilenet_v1', '1', {}),
     ],
 )

@@ -72,9 +72,9 @@ def test_small_storage_is_exactly_the_rounded_weights(storage):
 @pytest.mark.parametrize(
     ('name', 'widths'),
     [
-        pytest.param('mobilenet_v1', (0.25, 1.0), marks=pytest.mark.slow),
-        ('mobilenet_v2', (0.35, 1.0)),
-        ('shufflenet', (0.5, 1.0)),
+        ('mobilenet_v1', (0.25, 1.0)),
+        pytest.param('mobilenet_v2', (0.35, 1.0), marks=pytest.mark.slow),
+        pytest.param('shufflenet', (0.5, 1.0), marks=pytest.mark.slow),
         pytest.param('mnasnet', (0.5, 1.0), marks=pytest.mark.slow),
         pytest.param('autoslim_mobilenet_v2', ('1', '3'), marks=pytest.mark.slow),
         pytest.param('resnet50', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),

@@ -56,7 +56,7 @@ def test_what_was_saved_is_read_again(tmp_path, dtype):
         ('resnet14', 0.5, {'stage_sizes': (1, 1), 'norm': 'shared'}),
         pytest.param('mobilenet_v1', 0.25, {}, marks=pytest.mark.slow),
         pytest.param('mobilenet_v2', 0.5, {}, marks=pytest.mark.slow),
-        ('shufflenet', 0.5, {'widths': (0.5, 1.0)}),
+        pytest.param('shufflenet', 0.5, {'widths': (0.5, 1.0)}, marks=pytest.mark.slow),
         pytest.param('autoslim_mobilenet_v1', '1', {}, marks=pytest.mark.slow),
     ],
 )

@@ -22,14 +22,11 @@ for line in pathlib.Path(__file__).with_name('published_costs.txt').open():
 
 
 def cases():
-    """All networks at all widths; of a US-Net most of them are slow."""
+    """All networks at all widths; those of S-Nets are quick."""
     for name, costs in PUBLISHED.items():
         widths = tuple(width for width in costs if width != 'stored')
-        if name.startswith('us_'):
-            yield name, widths[:: len(widths) // 2]
-            yield pytest.param(name, widths, marks=pytest.mark.slow)
-        else:
-            yield name, widths
+        marks = [] if name.startswith('s_') else [pytest.mark.slow]
+        yield pytest.param(name, widths, marks=marks)
 
 
 @pytest.mark.parametrize(('name', 'widths'), cases())

@@ -32,6 +32,7 @@ def supernet():
     return model, variables, search_space(model, SHAPE)
 
 
+@pytest.mark.slow
 def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
     supernet, tmp_path, monkeypatch
 ):

@@ -41,13 +41,8 @@ def images(rng, count):
     return rng.standard_normal((count, 3, 64, 64)).transpose(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(n, marks=[] if n == 's_mobilenet_v1' else [pytest.mark.slow])
-        for n in EXPECTED
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', EXPECTED)
 @unchecked()
 def test_four_steps_are_those_of_the_published_loop(name):
     expected = EXPECTED[name]
