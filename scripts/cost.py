@@ -98,8 +98,8 @@ def _network(flags, changes):
     change(config, changes)
     model = build_model(config)
     shape = (config.image_size, config.image_size, config.image_channels)
-    create = jax.jit(lambda: initial_variables(model, shape, 0))
-    params, stats = create()
+    create = jax.jit(lambda key: initial_variables(model, shape, key))
+    params, stats = create(jax.random.key(0))
     return config.model, model, {'params': params, **stats}, shape
 
 

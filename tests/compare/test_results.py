@@ -43,6 +43,7 @@ def comparison(tmp_path_factory):
                 record = {
                     'config': {**own, 'seed': seed},
                     'factors': [1.0],
+                    'widths': list(cell.network.widths),
                     'factor': 1.0,
                     'test_images': 100,
                     'test_top1': {name: top1[name] for name in cell.network.widths},

@@ -23,7 +23,8 @@ SHAPE = (8, 8, 1)
 @pytest.fixture(scope='module')
 def network():
     model = build_model(tiny_config())
-    params, stats = jax.jit(lambda: initial_variables(model, SHAPE, 0))()
+    create = jax.jit(lambda key: initial_variables(model, SHAPE, key))
+    params, stats = create(jax.random.key(0))
     return model, {'params': params, **stats}
 
 

@@ -73,6 +73,7 @@ def test_the_workdir_holds_the_weights(imported):
     assert checkpoint.meta['weights_from'] == 'published.pt'
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_fine_tuned_and_never_resumed(imported, tmp_path):
     workdir, variables, _ = imported
     results = commands.evaluate_workdir(grey_config(), workdir, say=SAY)

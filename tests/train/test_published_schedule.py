@@ -88,7 +88,9 @@ def of_code(row):
 
 
 def test_every_recipe_is_compared():
-    assert set(RECIPES) == {row[1] for row in CONFIGURED if row[0] == 'imagenet'}
+    """But those of supernets, which were never published."""
+    names = {row[1] for row in CONFIGURED if row[0] == 'imagenet'}
+    assert set(RECIPES) == {n for n in names if not n.startswith('supernet_')}
 
 
 @pytest.mark.parametrize('name', BY_EPOCH)

@@ -56,7 +56,7 @@ def wait_for_checkpoint(workdir, process, step):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, workers):
     process = start(tmp_path, num_workers=workers)
     wait_for_checkpoint(tmp_path, process, 2)
