@@ -10,7 +10,7 @@ import numpy as np
 from slimjax.benchmark.device import device_name
 from slimjax.models import create_model
 from slimjax.search.evaluator import Evaluator
-from slimjax.search.space import SearchSpace, search_space
+from slimjax.search.space import search_space
 from slimjax.train.losses import cross_entropy
 
 # configs/digits.py:supernet.
@@ -46,7 +46,7 @@ def benchmark_search(
     params = jax.jit(model.init)(jax.random.key(0), pixels[0, :1])['params']
     space = search_space(model, _SHAPE)
     evaluator = Evaluator(model, params, space, {'image': pixels, 'label': labels})
-    counts = _candidates(space, rng, candidates)
+    counts = space.random(rng, candidates)
     start = time.perf_counter()
     scores = [evaluator(counts[:1]).loss]
     first = time.perf_counter() - start
@@ -74,11 +74,6 @@ def benchmark_search(
         'ratio': candidates * alone / (first + masked),
         'device': device_name(),
     }
-
-
-def _candidates(space: SearchSpace, rng, count: int) -> np.ndarray:
-    most = (space.whole - space.least) // space.chunks
-    return space.whole - rng.integers(0, most + 1, (count, len(most))) * space.chunks
 
 
 def _compiled_loss(model, params, space, counts, images, labels) -> float:

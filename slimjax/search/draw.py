@@ -32,10 +32,9 @@ def draw(
     Raises:
         ValueError: none was found.
     """
-    most = (space.whole - space.least) // space.chunks
     reachable = cost(space.least) <= high and low <= cost(space.whole)
     for _ in range(_TRIES if reachable else 0):
-        counts = space.whole - rng.integers(0, most + 1) * space.chunks
+        (counts,) = space.random(rng, 1)
         counts = fitted(space, rng, counts, cost, low, high)
         if counts is not None:
             return counts
@@ -55,15 +54,13 @@ def fitted(
 ) -> np.ndarray | None:
     """Returns `counts` with chunks taken away or added until its cost fits, or None."""
     while cost(counts) > high:
-        fewer = counts - np.diag(space.chunks)
-        fewer = fewer[(fewer >= space.least).all(1)]
+        fewer = space.fewer(counts)
         if not len(fewer):
             return None
         counts = rng.choice(fewer)
     while cost(counts) < low:
-        more = counts + np.diag(space.chunks)
-        more = more[(more <= space.whole).all(1)]
-        more = more[cost(more) <= high] if len(more) else more
+        more = space.more(counts)
+        more = more[cost(more) <= high]
         if not len(more):
             return None
         counts = rng.choice(more)

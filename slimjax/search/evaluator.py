@@ -81,7 +81,6 @@ class Evaluator:
         *,
         preprocess: Callable[[Array], Array] = lambda images: images,
     ):
-        self._space = space
         self._params, self._batches = replicated((params, dict(batches)))
         self.images = int(np.prod(batches['label'].shape))
         pixels = int(np.prod(batches['image'].shape[1:-1]))

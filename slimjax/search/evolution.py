@@ -98,8 +98,7 @@ def _child(space, rng, parents, make, cost, low, limit) -> np.ndarray:
 
 def _mutated(space, rng, parents) -> np.ndarray:
     counts = rng.choice(parents)
-    most = (space.whole - space.least) // space.chunks
-    drawn = space.whole - rng.integers(0, most + 1) * space.chunks
+    (drawn,) = space.random(rng, 1)
     return np.where(rng.random(len(counts)) < _MUTATION, drawn, counts)
 
 

@@ -73,7 +73,7 @@ def slim(
     found = best_of(whole, scores, scores.loss, cost(whole))
     yield found
     while cost(found.counts) > smallest:
-        candidates = _fewer(space, found.counts)
+        candidates = space.fewer(found.counts)
         scores = evaluate(candidates)
         rank = getattr(scores, criterion)
         if per_saved:
@@ -139,9 +139,3 @@ def _per_saved(rise: np.ndarray, saved: np.ndarray) -> np.ndarray:
     """
     saved = np.maximum(saved, 1e-12 * np.abs(saved).max())
     return np.where(rise > 0, rise / saved, rise * saved)
-
-
-def _fewer(space: SearchSpace, counts: np.ndarray) -> np.ndarray:
-    """All networks that lack one more chunk."""
-    candidates = counts - np.diag(space.chunks)
-    return candidates[(candidates >= space.least).all(1)]

@@ -74,6 +74,21 @@ class SearchSpace:
         most = np.array([variable.most_removed for variable in self.variables])
         return self.whole - most * self.chunks
 
+    def fewer(self, counts: np.ndarray) -> np.ndarray:
+        """Returns all networks that lack one chunk more than a network."""
+        found = counts - np.diag(self.chunks)
+        return found[(found >= self.least).all(1)]
+
+    def more(self, counts: np.ndarray) -> np.ndarray:
+        """Returns all networks that have one chunk more than a network."""
+        found = counts + np.diag(self.chunks)
+        return found[(found <= self.whole).all(1)]
+
+    def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Returns `[count, variables]` networks, each number drawn by itself."""
+        most = (self.whole - self.least) // self.chunks
+        return self.whole - rng.integers(0, most + 1, (count, len(most))) * self.chunks
+
     def macs(self, counts: np.ndarray) -> np.ndarray:
         """Returns the multiply-adds of an image."""
         each, inputs, outputs = self.multiply_adds

@@ -1,7 +1,7 @@
 """A run: a checked config with its data, model, optimiser and mapped functions."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.models.grid import width_grid
-from slimjax.models.slim_layers import slim_layers
+from slimjax.models.slim_layers import layers_and_shapes
 from slimjax.norm import SHARED_STATS
 from slimjax.train import report
 from slimjax.train.calibration import RunCalibration
@@ -34,7 +34,7 @@ from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
 from slimjax.train.step import Batch, make_train_step, metric_names
 from slimjax.train.universal import UniversalStep, universal_metric_names
-from slimjax.width import ChannelTable, width_name
+from slimjax.width import ChannelTable, Width, width_name
 
 
 def build_model(
@@ -66,13 +66,14 @@ def build_model(
         **{name: _plain(value) for name, value in config['model_fields'].items()},
     )
     size = config['image_size']
-    images = jax.ShapeDtypeStruct((1, size, size, config['image_channels']), 'float32')
+    shape = size, size, config['image_channels']
+    images = jax.ShapeDtypeStruct((1, *shape), 'float32')
     try:
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        layers, variables = layers_and_shapes(model, shape)
         for width in model.widths:
             apply = functools.partial(model.apply, width=width)
             jax.eval_shape(apply, variables, images)
-        _check_tables(model, images.shape[1:])
+        _check_tables(model.widths, layers)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f'config: {config["model"]} cannot be built at widths '
@@ -81,20 +82,19 @@ def build_model(
     return model
 
 
-def _check_tables(model: SlimmableClassifier, image_shape) -> None:
+def _check_tables(widths: Sequence[Width], layers: Collection[str]) -> None:
     """Refuses channel tables of another network, some of whose layers nobody asks for.
 
     Such is the tail of MobileNet v2, where it is not slim.
     """
-    for width in model.widths:
-        if isinstance(width, ChannelTable):
-            layers = slim_layers(model, image_shape)
-            unused = [path for path, _ in width.channels if path not in layers]
-            if unused:
-                raise ValueError(
-                    f'channel table {width.name!r} states {unused[0]!r}, and the '
-                    'network has no such layer whose channels change'
-                )
+    for width in widths:
+        channels = width.channels if isinstance(width, ChannelTable) else ()
+        unused = [path for path, _ in channels if path not in layers]
+        if unused:
+            raise ValueError(
+                f'channel table {width.name!r} states {unused[0]!r}, and the network '
+                'has no such layer whose channels change'
+            )
 
 
 def _plain(value):

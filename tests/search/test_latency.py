@@ -42,9 +42,7 @@ def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
     assert len(said) == 1
     (times,) = json.loads(path.read_text()).values()
     assert first(space.whole) == pytest.approx(times['the whole network'])
-    most = (space.whole - space.least) // space.chunks
-    rng = np.random.default_rng(0)
-    counts = space.whole - rng.integers(0, most + 1, (20, len(most))) * space.chunks
+    counts = space.random(np.random.default_rng(0), 20)
     assert (first(counts) > 0).all()
 
     def measured(wanted):

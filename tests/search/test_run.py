@@ -107,8 +107,7 @@ def test_all_candidates_are_scored_by_one_program_each_by_itself(supernet):
     evaluator, space = search.evaluator, search.space
     assert evaluator.images == 40
     rng = np.random.default_rng(0)
-    most = (space.whole - space.least) // space.chunks
-    counts = space.whole - rng.integers(0, most + 1, (300, len(most))) * space.chunks
+    counts = space.random(rng, 300)
     scores = evaluator(counts)
     assert len(set(scores.loss)) > 200
     # Whatever else is computed beside it.
