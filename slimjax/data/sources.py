@@ -84,10 +84,7 @@ def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:
         if folds:
             raise ValueError(f'config.folds={folds}: noise is not cut; allowed is 0')
         return SyntheticSource(split, *synthetic)
-    if dataset == 'folder':
-        stored = folder_splits(data_dir)
-    else:
-        stored = tfds_splits(dataset, data_dir)
+    stored = _splits(dataset, data_dir)
     if folds:
         return _fold_source(stored, split, folds, fold)
     part = split_parts(stored)[split]
@@ -99,6 +96,13 @@ def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:
     return Subset(source, part.select(len(source))) if part.select else source
 
 
+def _splits(dataset: str, data_dir: str) -> dict[str, Callable[[], Source]]:
+    """What loads each split that the set has."""
+    if dataset == 'folder':
+        return folder_splits(data_dir)
+    return tfds_splits(dataset, data_dir)
+
+
 def has_own_test(dataset: str, data_dir: str = '') -> bool:
     """Whether the test split is another than the validation split.
 
@@ -108,9 +112,7 @@ def has_own_test(dataset: str, data_dir: str = '') -> bool:
     """
     if dataset == 'synthetic':
         return True
-    folder = dataset == 'folder'
-    stored = folder_splits(data_dir) if folder else tfds_splits(dataset, data_dir)
-    parts = split_parts(stored)
+    parts = split_parts(_splits(dataset, data_dir))
     return parts['test'] != parts['validation']
 
 

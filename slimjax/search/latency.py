@@ -19,7 +19,7 @@ import numpy as np
 
 from slimjax.benchmark.device import device_name
 from slimjax.deploy.extract import extract
-from slimjax.insight.latency import latency_ms
+from slimjax.insight.latency import Pass, latency_ms
 from slimjax.insight.timing import interleaved
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.search.space import SearchSpace
@@ -202,10 +202,7 @@ def _measured(wanted: Mapping[str, tuple[Call, int, int]]) -> dict[str, float]:
     for text, (call, inputs, outputs) in wanted.items():
         layer, images = call.narrow(outputs if call.depthwise else inputs, outputs)
         variables = jax.jit(layer.init)(jax.random.key(0), images)
-        compiled = jax.jit(layer.apply).lower(variables, images).compile()
-        runs[text] = lambda compiled=compiled, variables=variables, images=images: (
-            jax.block_until_ready(compiled(variables, images))
-        )
+        runs[text] = Pass(layer, variables, images, {})
     times = interleaved(runs, _REPEATS)
     return {text: float(np.median(each)) / 1000 for text, each in times.items()}
 
