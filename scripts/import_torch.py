@@ -37,6 +37,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--widths', help="of a network with others than the model's: 0.25,0.5,1.0"
     )
+    parser.add_argument(
+        '--sort',
+        choices=('l1', 'bn_scale'),
+        help="of a network of torchvision's: its important channels first, by this",
+    )
     return parser.parse_args()
 
 
@@ -51,7 +56,7 @@ def main() -> None:
         if flags.widths:
             fields['widths'] = tuple(map(float, flags.widths.split(',')))
         model = create_model(flags.model, **fields)
-        variables = load_torch(flags.file, model)
+        variables = load_torch(flags.file, model, sort_by=flags.sort)
     except (ValueError, OSError) as error:
         sys.exit(f'import_torch: {error}')
     params, stats = split_variables(variables)
