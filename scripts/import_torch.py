@@ -11,8 +11,8 @@ PyTorch need not be installed, and a file that would run code is refused.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.interop.pytorch import load_torch
 from slimjax.models import MODELS, create_model
 from slimjax.train import report
@@ -23,9 +23,7 @@ from slimjax.width import width_name
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument('file', type=pathlib.Path, help='the .pt file')
     parser.add_argument('--model', required=True, help=f'one of {", ".join(MODELS)}')
     parser.add_argument(
@@ -48,7 +46,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Reads the file, and writes a workdir with its weights."""
     flags = parse()
-    try:
+    with readable_mistakes():
         checkpoints = flags.output / 'checkpoints'
         if checkpoints.exists():
             raise ValueError(f'{checkpoints} exists: choose a new --output')
@@ -57,8 +55,6 @@ def main() -> None:
             fields['widths'] = tuple(map(float, flags.widths.split(',')))
         model = create_model(flags.model, **fields)
         variables = load_torch(flags.file, model, sort_by=flags.sort)
-    except (ValueError, OSError) as error:
-        sys.exit(f'import_torch: {error}')
     params, stats = split_variables(variables)
     meta = {
         'model': flags.model,

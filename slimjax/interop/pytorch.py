@@ -76,8 +76,8 @@ def load_torch(
     if sort_by is not None:
         if not foreign:
             raise ValueError(
-                f'sort_by={sort_by!r} is for networks of torchvision: the narrow widths '
-                'of this one were trained with the channels in their order'
+                f'sort_by={sort_by!r} is for networks of torchvision: the narrow '
+                'widths of this one were trained with the channels in their order'
             )
         alone = model.clone(widths=(1.0,))
         ordered = sort_channels(
