@@ -53,7 +53,8 @@ def load_torch(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10)
+        >>> fields = {'num_classes': 10, 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', **fields)
         >>> images = jax.numpy.ones((1, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> again = load_torch(torch_state_dict(variables, model), model)
