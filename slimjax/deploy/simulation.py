@@ -46,6 +46,7 @@ class Load:
 
 def _steps(time, rng):
     levels = rng.choice([1.0, 1.4, 2.5, 5.0, 14.0], size=len(time))
+    levels[0] = 1.0
     return Load(levels[(time // 20).astype(int)], 0 * time)
 
 
@@ -138,7 +139,7 @@ def simulate(name: str, *, seconds: int = 600, seed: int = 0) -> Outcome:
         ValueError: there is no such load.
 
     Example:
-        >>> simulate('steps', seconds=20).results()['held']
+        >>> simulate('throttling', seconds=20).results()['held']
         1.0
     """
     controller = Controller(COSTS, BUDGET)
