@@ -1,6 +1,7 @@
 """Taking a trained network away: one width, or all of them for other runtimes."""
 
 from slimjax.deploy.adaptive import AdaptiveRuntime, Answer
+from slimjax.deploy.cascade import Cascade, CascadeRuntime, load_cascade
 from slimjax.deploy.controller import Controller, Decision, Rule
 from slimjax.deploy.costs import Cost, costs_from, read_costs
 from slimjax.deploy.decision_log import DecisionLog, replay
@@ -9,6 +10,8 @@ from slimjax.deploy.runtime import Runtime, load
 __all__ = [
     'AdaptiveRuntime',
     'Answer',
+    'Cascade',
+    'CascadeRuntime',
     'Controller',
     'Cost',
     'Decision',
@@ -17,6 +20,7 @@ __all__ = [
     'Runtime',
     'costs_from',
     'load',
+    'load_cascade',
     'read_costs',
     'replay',
 ]
