@@ -8,9 +8,7 @@ import pytest
 
 from slimjax.deploy.decision_log import replay
 from slimjax.deploy.live import serve
-from slimjax.deploy.manifest import write_manifest
-from slimjax.deploy.onnx_bundle import write_onnx
-from tests.deploy.networks import drawn, tiny
+from tests.deploy.networks import drawn, tiny, write_bundle
 from tests.train.runs import ROOT, environment
 
 
@@ -19,13 +17,7 @@ def held(tmp_path, size, *flags, **fields):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
     model, _ = tiny(**fields)
     shape = (size, size, 3)
-    folder = tmp_path / 'bundle'
-    folder.mkdir()
-    facts = write_onnx(
-        folder, model, drawn(model, shape), shape, model.widths[::-1], 'float32'
-    )
-    named = {'kind': 'onnx', 'image_shape': list(shape), 'num_classes': 5}
-    write_manifest(folder, named | facts)
+    write_bundle(tmp_path / 'bundle', model, drawn(model, shape), shape)
     done = subprocess.run(
         [
             sys.executable,
