@@ -40,8 +40,10 @@ function card(width) {
   const box = tag('article', element('widths'), 'width');
   box.dataset.width = width.name;
   tag('h2', box).textContent = width.name;
-  const accuracy = width.top1 == null ? '' : `, top-1 ${(100 * width.top1).toFixed(2)} %`;
-  tag('small', box).textContent = `${width.macs} MACs${accuracy}`;
+  tag('small', box).textContent = `${width.macs} MACs`;
+  if (width.top1 != null) {
+    tag('small', box).textContent = `top-1 ${(100 * width.top1).toFixed(2)} %`;
+  }
   const latency = tag('div', box, 'numbers');
   const list = tag('ol', box);
   return { box, latency, list };
@@ -100,7 +102,7 @@ function quantile(values, share) {
 function show(width, logits) {
   const { latency, list } = cards.get(width.name);
   const [p50, p95] = [0.5, 0.95].map((share) => quantile(times.get(width.name), share));
-  latency.textContent = `${p50.toFixed(2)} ms, p95 ${p95.toFixed(2)} ms`;
+  latency.textContent = `${p50.toFixed(1)} ms, p95\u00a0${p95.toFixed(1)}`;
   const most = Math.max(...logits);
   const parts = Array.from(logits, (logit) => Math.exp(logit - most));
   const whole = parts.reduce((sum, part) => sum + part, 0);
