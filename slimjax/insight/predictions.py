@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -74,19 +74,44 @@ def predict(trained: Trained, split: str) -> Predictions:
     Raises:
         ValueError: there is no such split, or no image in it.
     """
-    run, model, variables, _ = trained
-    widths = widest_first(model.widths)
-    preprocess = normalized(run, model)
 
-    @functools.partial(jax.jit, static_argnames='width')
-    def say(variables, images, labels, width):
-        logits = model.apply(variables, preprocess(images), width=width, train=False)
+    def say(logits, labels):
         return Said(
             logits.argmax(-1),
             jax.nn.softmax(logits).max(-1),
             correct_in_top(logits, labels, 1) > 0,
             correct_in_top(logits, labels, 5) > 0,
         )
+
+    return Predictions(split, *of_every_image(trained, split, say))
+
+
+def of_every_image(
+    trained: Trained, split: str, say: Callable[[jax.Array, jax.Array], Any]
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Returns something of the logits of every image, each counted once.
+
+    Args:
+        trained: what `open_run` returns.
+        split: `'train'`, `'validation'` or `'test'`.
+        say: makes of logits, `[batch, classes]`, and labels, `[batch]`, an array or a
+            tuple of arrays, `[batch, ...]`.
+
+    Returns:
+        The place of each readable image in the split, the labels, and what `say` makes
+        of all images at each width, widest first.
+
+    Raises:
+        ValueError: there is no such split, or no image in it.
+    """
+    run, model, variables, _ = trained
+    widths = widest_first(model.widths)
+    preprocess = normalized(run, model)
+
+    @functools.partial(jax.jit, static_argnames='width')
+    def compute(variables, images, labels, width):
+        logits = model.apply(variables, preprocess(images), width=width, train=False)
+        return say(logits, labels)
 
     places, labels, said = [], [], {width_name(width): [] for width in widths}
     variables, first = jax.device_put(variables), 0
@@ -98,20 +123,21 @@ def predict(trained: Trained, split: str) -> Predictions:
             labels.append(batch['label'][kept])
             first += len(kept)
             for width in widths:
-                own = say(variables, batch['image'], batch['label'], width)
+                own = compute(variables, batch['image'], batch['label'], width)
                 said[width_name(width)].append(
-                    Said(*(np.asarray(values)[kept] for values in own))
+                    jax.tree.map(
+                        lambda values, kept=kept: np.asarray(values)[kept], own
+                    )
                 )
     finally:
         reader.close()
     if not sum(map(len, places)):
         raise ValueError(f'there is no image in the split {split}')
-    return Predictions(
-        split,
+    return (
         np.concatenate(places),
         np.concatenate(labels),
         {
-            name: Said(*map(np.concatenate, zip(*parts, strict=True)))
+            name: jax.tree.map(lambda *all_parts: np.concatenate(all_parts), *parts)
             for name, parts in said.items()
         },
     )

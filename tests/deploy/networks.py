@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import slimjax
+from slimjax.deploy.manifest import write_manifest
+from slimjax.deploy.onnx_bundle import write_onnx
 
 IMAGE = (32, 32, 3)
 TINY = {'base_features': 8, 'stage_sizes': (1, 1), 'num_classes': 5}
@@ -35,3 +37,18 @@ def tiny(**fields):
     fields = {**TINY, 'widths': (0.25, 0.5, 1.0), 'small_images': True, **fields}
     model = slimjax.create_model('resnet14', **fields)
     return model, drawn(model)
+
+
+def write_bundle(folder, model, variables, image_shape, **facts):
+    """Writes an ONNX bundle that was neither compared with JAX nor measured."""
+    folder.mkdir()
+    widths = model.widths[::-1]
+    found = write_onnx(folder, model, variables, image_shape, widths, 'float32')
+    manifest = {
+        'kind': 'onnx',
+        'image_shape': list(image_shape),
+        'num_classes': model.num_classes,
+        **found,
+        **facts,
+    }
+    write_manifest(folder, manifest)
