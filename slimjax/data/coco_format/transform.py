@@ -108,13 +108,13 @@ def normalized(
         >>> normalized(image, format, (2, 2))[:, :, 0].tolist()
         [[125.0, 0.0], [0.0, 0.0]]
     """
+    # A table of the 256 values costs less than arithmetic along an axis of three.
     mean, std = np.array([format.mean, format.std], np.float32)
-    order = slice(None, None, -1 if format.bgr else 1)
+    table = (np.arange(256, dtype=np.float32)[:, None] - mean) / std
+    values = cv2.LUT(pixels, table[None])
     height, width, _ = pixels.shape
     image = np.zeros((*bucket, 3), np.float32)
-    part = image[:height, :width]
-    np.subtract(pixels[..., order], mean[order], out=part)
-    part /= std[order]
+    image[:height, :width] = values[..., ::-1] if format.bgr else values
     return image
 
 
