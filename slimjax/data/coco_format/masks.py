@@ -94,6 +94,44 @@ def decode_rle(segmentation: dict[str, Any]) -> np.ndarray:
     return np.repeat(values, counts).reshape(width, height).T
 
 
+def encode_part(
+    part: np.ndarray, top: int, left: int, height: int, width: int
+) -> dict[str, Any]:
+    """Returns the run-length encoding of a bitmap that is zero outside of a part.
+
+    Its cost is that of the part: the image of a small mask is never filled.
+
+    Args:
+        part: bool `[rows, columns]`, inside the image.
+        top: row of the image where it begins.
+        left: column of the image where it begins.
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        `{'size': [height, width], 'counts': text}`, as COCO's results have it.
+
+    Example:
+        >>> encoded = encode_part(np.array([[True, True]]), 1, 1, 2, 3)
+        >>> decode_rle(encoded).astype(int).tolist()
+        [[0, 0, 0], [0, 1, 1]]
+    """
+    # A row of zeros on both ends: where the value changes, runs begin and end.
+    columns = np.pad(part.T, ((0, 0), (1, 1))).astype(np.int8)
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    changes = (left + column) * height + top + row
+    # A run that reaches the bottom goes on at the top of the next column.
+    joined = np.flatnonzero(np.diff(changes) == 0)
+    changes = np.delete(changes, np.concatenate([joined, joined + 1]))
+    counts = np.diff(changes, prepend=0, append=height * width).tolist()
+    if counts[-1] == 0:
+        counts.pop()  # As COCO's own library does.
+    encoded = coco_masks().frPyObjects(
+        [{'size': [height, width], 'counts': counts}], height, width
+    )[0]
+    return {'size': [height, width], 'counts': encoded['counts'].decode()}
+
+
 def crop_mask(
     segmentation: Sequence[Sequence[float]] | dict[str, Any],
     box: Sequence[float],
