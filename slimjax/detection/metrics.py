@@ -28,6 +28,8 @@ class CocoMetrics:
 
     Args:
         annotations: a JSON file in COCO's format, or its content.
+        category_ids: numbers of the categories to compare; None for all. Of keypoints
+            it is always those that have any.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
@@ -44,7 +46,11 @@ class CocoMetrics:
         (1.0, -1.0)
     """
 
-    def __init__(self, annotations: str | pathlib.Path | Mapping[str, Any]):
+    def __init__(
+        self,
+        annotations: str | pathlib.Path | Mapping[str, Any],
+        category_ids: Collection[int] | None = None,
+    ):
         coco_masks()  # Says how to get what is missing.
         if isinstance(annotations, Mapping):
             self._name, content = 'annotations', copy.deepcopy(dict(annotations))
@@ -60,6 +66,11 @@ class CocoMetrics:
                 visible = np.count_nonzero(each['keypoints'][2::3])
                 each.setdefault('num_keypoints', visible)
         self._content, self._known = content, {}
+        self._categories = [
+            each
+            for each in content['categories']
+            if category_ids is None or each['id'] in category_ids
+        ]
 
     def __call__(
         self,
@@ -117,7 +128,7 @@ class CocoMetrics:
 
     def _prepared(self, kind: str) -> tuple[list[float] | None, list[int]]:
         """Tolerances of the keypoints, and the categories that are compared."""
-        categories = self._content['categories']
+        categories = self._categories
         if kind == 'segm':
             for each in self._content['annotations']:
                 if not each.get('segmentation'):

@@ -1,9 +1,12 @@
 """From detections in resized images to COCO's results in the original ones."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from slimjax.data.coco_format.masks import encode_part
 from slimjax.detection.paste import paste_mask
@@ -65,9 +68,8 @@ def coco_results(
         >>> found['bbox']
         [{'image_id': 9, 'category_id': 90, 'score': 0.5, 'bbox': [1.0, 1.0, 2.0, 3.0]}]
     """
-    kinds = ['bbox', *('segm' for _ in ['masks'] if 'masks' in detections)]
-    kinds += ['keypoints'] if 'keypoints' in detections else []
-    results = {kind: [] for kind in kinds}
+    fields = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
+    results = {kind: [] for kind, field in fields.items() if field in detections}
     for image in np.flatnonzero(np.asarray(batch['mask']) > 0):
         one = {name: np.asarray(values[image]) for name, values in detections.items()}
         sizes = batch['image_size'][image], batch['original_size'][image]
@@ -119,3 +121,28 @@ def joined(parts: Sequence[Results]) -> Results:
         kind: [entry for part in parts for entry in part[kind]]
         for kind in (parts[0] if parts else ())
     }
+
+
+def gathered(results: Results) -> Results:
+    """Returns the results of all processes, the same in each.
+
+    Args:
+        results: of this process's images.
+
+    Example:
+        >>> gathered({'bbox': []})
+        {'bbox': []}
+    """
+    if jax.process_count() == 1:
+        return results
+    text = np.frombuffer(json.dumps(results).encode(), np.uint8)
+    gather = multihost_utils.process_allgather
+    lengths = gather(np.array([len(text)], np.int32)).ravel().tolist()
+    # Arrays are gathered in one size.
+    rows = gather(np.pad(text, (0, max(lengths) - len(text))))
+    return joined(
+        [
+            json.loads(row[:length].tobytes())
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+    )
