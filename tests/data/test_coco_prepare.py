@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from slimjax.data.coco_format import coco_format_dataset_builder
+from slimjax.data.coco_format.layout import INSTANCES, KEYPOINTS
 from slimjax.data.coco_format.masks import crop_mask, unpack
 from slimjax.data.coco_format.prepare import prepare_coco
 from slimjax.data.coco_format.source import CocoSource, trainable
@@ -88,6 +90,20 @@ def test_the_files_of_annotations_are_kept_beside_the_records(source, paths):
     assert source.annotations.read_bytes() == paths['instances'].read_bytes()
 
 
+def test_several_files_hold_the_images_in_one_order(
+    paths, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(coco_format_dataset_builder, 'SHARD_IMAGES', 2)
+    said = []
+    prepare_coco(**paths, output=tmp_path, say=said.append)
+    files = list(tmp_path.glob('coco_format/train/1.0.0/*array_record*'))
+    assert len(files) == 3
+    assert said[-3:] == ['2 of 5 images', '4 of 5 images', '5 of 5 images']
+    sharded = CocoSource(tmp_path, 'train')
+    for place in range(5):
+        assert sharded[place].image == source[place].image
+
+
 def test_a_prepared_split_is_not_overwritten(prepared, paths):
     with pytest.raises(FileExistsError, match='remove it'):
         prepare_coco(**paths, output=prepared[1])
@@ -113,7 +129,8 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, image, message):
     paths = write(tmp_path, {7: image})
     with pytest.raises(ValueError, match=message):
         prepare_coco(**paths, output=tmp_path / 'out', say=lambda line: None)
-    assert not (tmp_path / 'out' / 'coco_format' / 'train' / '1.0.0').exists()
+    left = tmp_path / 'out' / 'coco_format' / 'train'
+    assert sorted(path.name for path in left.iterdir()) == [INSTANCES, KEYPOINTS]
 
 
 def test_a_missing_image_is_named_before_any_work(tmp_path):

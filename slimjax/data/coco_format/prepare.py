@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -80,10 +81,17 @@ def prepare_coco(
     for path, name in ((instances, INSTANCES), (keypoints, KEYPOINTS)):
         if path is not None:
             _copy(pathlib.Path(path), folder.parent / name)
+    shown = sys.stdout
+
+    def tell(line):
+        with contextlib.redirect_stdout(shown):
+            say(line)
+
     builder = Builder(
         pathlib.Path(images),
         found,
         split,
+        tell,
         data_dir=output,
         file_format='array_record',
     )
