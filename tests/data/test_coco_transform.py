@@ -6,7 +6,8 @@ import pytest
 from slimjax.data.coco_format.formats import DetectionFormat, resized_size
 from slimjax.data.coco_format.masks import CROP, crop_mask, pack
 from slimjax.data.coco_format.source import DetectionExample
-from slimjax.data.coco_format.transform import prepare_example
+from slimjax.data.coco_format.transform import prepare_example, prepare_image
+from slimjax.data.decode import decode
 from tests.data.coco_files import rectangle
 from tests.data.files import encoded
 
@@ -140,6 +141,17 @@ def test_boxes_narrower_than_asked_are_left_out():
     assert prepare(given)['valid'].sum() == 2
     found = prepare(given, format=PLAIN._replace(min_box_side=1))
     assert found['labels'][:2].tolist() == [2, 0]
+
+
+def test_an_image_alone_is_prepared_as_an_annotated_one():
+    given = example()
+    pixels = decode(given.image, given.name)
+    found = prepare_image(pixels, PLAIN._replace(short_side=50))
+    expected = prepare(given, short_side=50)
+    for name in ('image', 'image_size', 'original_size', 'mask'):
+        np.testing.assert_array_equal(found[name], expected[name])
+    with pytest.raises(ValueError, match='none holds an image of 40 x 60 pixels'):
+        prepare_image(pixels, PLAIN._replace(short_side=90))
 
 
 def detectron2_size(height, width, size, max_size):

@@ -90,6 +90,34 @@ def resized_size(
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
+def fitting_bucket(
+    height: int, width: int, format: DetectionFormat, short_side: int = 0
+) -> int | None:
+    """Returns the place of the smallest bucket that holds an image; None for none.
+
+    Args:
+        height: of the image, before it is resized.
+        width: of the image.
+        format: see there.
+        short_side: of the resized image; 0 for that of the format.
+
+    Example:
+        >>> fitting_bucket(640, 480, DetectionFormat())
+        1
+    """
+    height, width = resized_size(
+        height, width, short_side or format.short_side, format.long_side
+    )
+    fitting = [
+        place
+        for place, bucket in enumerate(format.buckets)
+        if height <= bucket[0] and width <= bucket[1]
+    ]
+    return min(
+        fitting, key=lambda place: math.prod(format.buckets[place]), default=None
+    )
+
+
 def choose_buckets(
     source: CocoSource, format: DetectionFormat, short_sides: Sequence[int] = ()
 ) -> np.ndarray:
@@ -107,31 +135,22 @@ def choose_buckets(
         ValueError: no bucket holds an image; names it.
     """
     short_side = max(short_sides, default=format.short_side)
-    order = sorted(
-        range(len(format.buckets)), key=lambda b: math.prod(format.buckets[b])
+    sizes = np.stack([source.index['height'], source.index['width']], 1)
+    distinct, firsts, places = np.unique(
+        sizes, axis=0, return_index=True, return_inverse=True
     )
-    chosen, known = np.zeros(len(source), np.int64), {}
-    sizes = zip(
-        source.index['height'].tolist(), source.index['width'].tolist(), strict=True
-    )
-    for place, size in enumerate(sizes):
-        if size not in known:
-            height, width = resized_size(*size, short_side, format.long_side)
-            fitting = [
-                b
-                for b in order
-                if height <= format.buckets[b][0] and width <= format.buckets[b][1]
-            ]
-            if not fitting:
-                raise ValueError(
-                    f'buckets={format.buckets}: image '
-                    f'{source.index["image_id"][place]} of {size[0]} x {size[1]} '
-                    f'pixels becomes {height} x {width} (height x width; short_side='
-                    f'{short_side}, long_side={format.long_side}), which none holds'
-                )
-            known[size] = fitting[0]
-        chosen[place] = known[size]
-    return chosen
+    chosen = []
+    for (height, width), first in zip(distinct.tolist(), firsts, strict=True):
+        chosen.append(fitting_bucket(height, width, format, short_side))
+        if chosen[-1] is None:
+            resized = resized_size(height, width, short_side, format.long_side)
+            raise ValueError(
+                f'buckets={format.buckets}: image {source.index["image_id"][first]} '
+                f'of {height} x {width} pixels becomes {resized[0]} x {resized[1]} '
+                f'(height x width; short_side={short_side}, long_side='
+                f'{format.long_side}), which none holds'
+            )
+    return np.array(chosen, np.int64)[places.ravel()]
 
 
 def check_format(

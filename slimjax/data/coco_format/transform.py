@@ -3,7 +3,11 @@
 import cv2
 import numpy as np
 
-from slimjax.data.coco_format.formats import DetectionFormat, resized_size
+from slimjax.data.coco_format.formats import (
+    DetectionFormat,
+    fitting_bucket,
+    resized_size,
+)
 from slimjax.data.coco_format.masks import CROP, unpack
 from slimjax.data.coco_format.source import DetectionExample
 from slimjax.data.decode import decode
@@ -30,20 +34,14 @@ def prepare_example(
         DecodeError: the image cannot be decoded.
     """
     pixels = decode(example.image, example.name, exif_rotation=False)
-    original = pixels.shape[:2]
-    size = resized_size(*original, short_side, format.long_side)
-    if size != original:
-        pixels = resize_smoothly(pixels, size)
-    if mirror is not None:
-        pixels = cv2.flip(pixels, 1)
+    found = _image(pixels, format, bucket, short_side, mirror is not None)
+    original, size = (
+        tuple(found[name].tolist()) for name in ('original_size', 'image_size')
+    )
     kept = _kept(example, format)
     scale = np.array(size[::-1], np.float32) / np.array(original[::-1], np.float32)
-    found = {
-        'image': normalized(pixels, format, bucket),
-        'image_size': np.array(size, np.int32),
-        'original_size': np.array(original, np.int32),
+    found |= {
         'image_id': np.int32(example.image_id),
-        'mask': np.float32(1),
         'boxes': _boxes(example.boxes[kept], scale, size, format, mirror is not None),
         'labels': example.labels[kept].astype(np.int32),
         'crowd': example.crowd[kept],
@@ -59,6 +57,52 @@ def prepare_example(
         if name in found:
             found[name] = _filled_up(found[name], format.max_boxes)
     return found
+
+
+def prepare_image(pixels: np.ndarray, format: DetectionFormat) -> dict[str, np.ndarray]:
+    """Returns the arrays of an image that nothing is known of, to detect what is on it.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
+        format: see there.
+
+    Returns:
+        `image`, `image_size`, `original_size`, `image_id` (0) and `mask`, as of an
+        example.
+
+    Raises:
+        ValueError: no bucket holds the image.
+
+    Example:
+        >>> format = DetectionFormat(((32, 64), (64, 32)), short_side=32, long_side=64)
+        >>> found = prepare_image(np.zeros((20, 10, 3), np.uint8), format)
+        >>> found['image'].shape, found['image_size'].tolist()
+        ((64, 32, 3), [64, 32])
+    """
+    bucket = fitting_bucket(*pixels.shape[:2], format)
+    if bucket is None:
+        raise ValueError(
+            f'buckets={format.buckets}: none holds an image of {pixels.shape[0]} x '
+            f'{pixels.shape[1]} pixels (height x width; short_side='
+            f'{format.short_side}, long_side={format.long_side})'
+        )
+    found = _image(pixels, format, format.buckets[bucket], format.short_side, False)
+    return found | {'image_id': np.int32(0)}
+
+
+def _image(pixels, format, bucket, short_side, mirrored) -> dict[str, np.ndarray]:
+    original = pixels.shape[:2]
+    size = resized_size(*original, short_side, format.long_side)
+    if size != original:
+        pixels = resize_smoothly(pixels, size)
+    if mirrored:
+        pixels = cv2.flip(pixels, 1)
+    return {
+        'image': normalized(pixels, format, bucket),
+        'image_size': np.array(size, np.int32),
+        'original_size': np.array(original, np.int32),
+        'mask': np.float32(1),
+    }
 
 
 def blank_example(
