@@ -93,48 +93,38 @@ def _at_centres(mask, box, height, width) -> PastedMask:
     top, left = max(math.floor(y1) - 1, 0), max(math.floor(x1) - 1, 0)
     bottom = max(min(math.ceil(y2) + 1, height), top)
     right = max(min(math.ceil(x2) + 1, width), left)
-    weights = [
-        _linear(
-            (np.arange(first, last) + 0.5 - start) / max(end - start, _THINNEST) * size
-            - 0.5,
-            size,
-        )
+    rows, columns = (
+        (np.arange(first, last) + 0.5 - start) / max(end - start, _THINNEST) * size
+        - 0.5
         for first, last, start, end, size in (
             (top, bottom, y1, y2, mask.shape[0]),
             (left, right, x1, x2, mask.shape[1]),
         )
-    ]
-    part = weights[0] @ mask @ weights[1].T >= 0.5
+    )
+    part = _sampled(_sampled(mask, rows).T, columns).T >= 0.5
     return PastedMask(part, top, left, height, width)
+
+
+def _sampled(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rows of a mask interpolated between points, zero outside."""
+    padded = np.pad(values, ((1, 2), (0, 0)))
+    positions = np.clip(positions + 1, 0, len(values) + 1)
+    lower = positions.astype(int)
+    fraction = (positions - lower).astype(np.float32)[:, None]
+    return padded[lower] * (1 - fraction) + padded[lower + 1] * fraction
 
 
 def _resized_with_border(mask, box):
     size = mask.shape[0]
     scale = np.float32((size + 2) / size)
-    x1, y1, x2, y2 = np.asarray(box, np.float32)
-    half = np.array([x2 - x1, y2 - y1], np.float32) * np.float32(0.5) * scale
-    centre = np.array([x2 + x1, y2 + y1], np.float32) * np.float32(0.5)
-    low, high = (centre - half).astype(int), (centre + half).astype(int)
-    columns, rows = np.maximum(high - low + 1, 1)
-    padded = np.pad(mask, 1)
-    weights = [
-        _linear(
-            np.clip((np.arange(count) + 0.5) * (size + 2) / count - 0.5, 0, size + 1),
-            size + 2,
-        )
-        for count in (rows, columns)
-    ]
-    return low.tolist(), weights[0] @ padded @ weights[1].T
+    low, high = np.asarray(box, np.float32).reshape(2, 2)
+    half = (high - low) * np.float32(0.5) * scale
+    centre = (high + low) * np.float32(0.5)
+    return _resized(np.pad(mask, 1), [*(centre - half), *(centre + half)])
 
 
 def _resized(mask, box):
+    """Corner and values of a mask whose box ends at its last whole pixels."""
     low, high = np.asarray(box, np.float32).reshape(2, 2).astype(int)
-    columns, rows = np.maximum(high - low + 1, 1).tolist()
-    values = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    return low.tolist(), values
-
-
-def _linear(positions: np.ndarray, size: int) -> np.ndarray:
-    """Weights `[positions, size]` that interpolate between points, zero outside."""
-    distance = np.abs(positions[:, None] - np.arange(size))
-    return np.maximum(1 - distance, 0).astype(np.float32)
+    size = np.maximum(high - low + 1, 1).tolist()
+    return low.tolist(), cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)

@@ -142,6 +142,7 @@ def test_malformed_keypoints_are_named(read, change, message):
         ('images', {'width': None}, 'image 90: width=None'),
         ('images', {'file_name': 7}, 'image 90: file_name=7, where a text'),
         ('categories', {'name': 5}, 'category 90: name=5'),
+        ('categories', {'name': 'person'}, "category 90: name='person', where a name"),
         ('categories', {'keypoints': ['a', 'a']}, 'category 90: keypoints='),
         ('categories', {'skeleton': [[1, 2]]}, 'category 90: skeleton='),
     ],
@@ -211,6 +212,17 @@ def test_polygons_are_drawn_as_cocos_own_library_draws_them_on_a_large_image():
     box = (*low, *high)
     drawn, sampled = crop_mask(polygon, box), crop_mask(encoded, box)
     assert (drawn & sampled).sum() / (drawn | sampled).sum() > 0.985
+
+
+def test_a_polygon_that_leaves_its_box_is_cut_at_it():
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    outline = np.stack([30 + 80 * np.cos(angles), 250 + 90 * np.sin(angles)], 1)
+    polygon = [outline.ravel().tolist()]
+    whole = library.decode(library.merge(library.frPyObjects(polygon, 300, 200)))
+    encoded = library.encode(np.asfortranarray(whole))
+    box = (0, 160, 110, 300)
+    drawn, sampled = crop_mask(polygon, box), crop_mask(encoded, box)
+    assert (drawn & sampled).sum() / (drawn | sampled).sum() > 0.98
 
 
 def test_two_polygons_are_one_mask():

@@ -180,6 +180,19 @@ def test_keypoints_come_with_the_categories_that_have_them(data_dir):
     assert (batch['keypoints'][..., 2].max(-1) == [[2, 0, 0, 0]] * 2).all()
 
 
+def test_keypoints_whose_sides_differ_between_categories_are_not_mirrored(data_dir):
+    people = CocoSource(data_dir, 'train', keypoints=True)
+    (person,) = people.categories
+    hands = person._replace(keypoints=('left_hand', 'right_hand', 'nose'))
+    people.categories = (person, hands)
+    format = FORMAT._replace(keypoints=True)
+    with pytest.raises(ValueError, match='sides of keypoints differ .*flip=False'):
+        detection_train_batches(people, format, batch_size=2)
+    detection_train_batches(
+        people, format, batch_size=2, augmentation=DetectionAugmentation(flip=False)
+    ).close()
+
+
 def test_the_smallest_bucket_that_holds_an_image_is_its_own(source):
     square = FORMAT._replace(buckets=((48, 48), (32, 48), (40, 32)))
     found = choose_buckets(source, square, (24, 32)).tolist()

@@ -203,10 +203,13 @@ def _categories(path, content) -> list[Category]:
     items = _unique(path, content, 'categories')
     if not items:
         raise ValueError(f'{path}: there are no categories')
-    return [
-        _category(Located(path, 'category', id, item))
-        for id, item in sorted(items.items())
-    ]
+    found = [Located(path, 'category', id, item) for id, item in sorted(items.items())]
+    categories, names = [_category(each) for each in found], set()
+    for each, category in zip(found, categories, strict=True):
+        if category.name in names:
+            raise each.error('name', 'a name that no other category has')
+        names.add(category.name)
+    return categories
 
 
 def _category(found: Located) -> Category:
