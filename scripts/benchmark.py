@@ -25,15 +25,14 @@ from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark import figure
 from slimjax.benchmark.results import benchmark, check_rival
 from slimjax.benchmark.training import benchmark_config
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.train.run import build_model
 
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--model', default='s_mobilenet_v1', help='names, with commas (%(default)s)')
     add('--batch', type=int, default=16, help='images of a device (%(default)s)')
@@ -50,7 +49,7 @@ def main() -> None:
     """Measures, prints and writes."""
     flags = parse()
     models = flags.model.split(',')
-    try:
+    with readable_mistakes():
         _check(flags, models)
         # What is timed includes compiling.
         jax.config.update('jax_enable_compilation_cache', False)
@@ -74,8 +73,6 @@ def main() -> None:
         print(figure.markdown(every))
         if flags.plot:
             figure.plot(every, flags.plot)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'benchmark: {error}')
 
 
 def _check(flags: argparse.Namespace, models: list[str]) -> None:

@@ -34,6 +34,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from slimjax.benchmark.device import processor_name
+from slimjax.command_line import readable_mistakes
 from slimjax.data import records
 from slimjax.data.base import Source, Subset
 from slimjax.data.decode import decode
@@ -83,7 +84,7 @@ class Block(NamedTuple):
 def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark."""
     logging.set_verbosity(logging.WARNING)
-    try:
+    with readable_mistakes():
         if len(arguments) > 1:
             raise ValueError(f'{arguments[1]} is no flag; see --help')
         if sys.platform != 'linux':
@@ -95,8 +96,6 @@ def main(arguments: Sequence[str]) -> None:
             raise ValueError('--against=tf needs --tf_python=, see --help')
         with tempfile.TemporaryDirectory() as folder:
             results = benchmark(pathlib.Path(folder), workers)
-    except (OSError, ValueError) as error:
-        sys.exit(f'benchmark_input: {error}')
     print(table(results))
     if JSON.value:
         path = pathlib.Path(JSON.value)

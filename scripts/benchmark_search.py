@@ -6,7 +6,6 @@ scores 400 candidates on 256 images, and beside them cuts out and compiles 12 of
 each by itself. Prints and writes seconds, memory and the number of compilations.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -15,14 +14,13 @@ import jax
 
 from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark.search import benchmark_search
+from slimjax.command_line import command_parser
 from slimjax.commands import write_json
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--images', type=int, default=256, help='of a candidate (%(default)s)')
     add('--candidates', type=int, default=400, help='scored (%(default)s)')

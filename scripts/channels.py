@@ -14,8 +14,8 @@ scores.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.compile_cache import use_compile_cache
 from slimjax.insight.activations import SCORES, find_layers, layer_lines
 from slimjax.insight.plot_top_images import plot_top_images
@@ -25,11 +25,7 @@ from slimjax.train.trained import open_run
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run')
     add('--list', action='store_true', help='print the layers and end')
@@ -57,7 +53,7 @@ def main() -> None:
     """Lists layers, or draws one channel."""
     flags, changes = parse()
     use_compile_cache()
-    try:
+    with readable_mistakes():
         trained = open_run(flags.workdir, changes)
         if flags.list:
             shape = trained.run.image_shape
@@ -79,8 +75,6 @@ def main() -> None:
             f'{found.images:,} {flags.split} images by {flags.score} over space'
         )
         plot_top_images(found, plot, title)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'channels: {error}')
     print('\n'.join(found.lines()))
     print(f'plot: {plot}')
 

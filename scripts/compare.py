@@ -12,10 +12,10 @@ reported again. --config.FIELD=VALUE changes any field. docs/compare.md says mor
 import argparse
 import pathlib
 import shlex
-import signal
 import sys
 
 from slimjax.allocator import keep_freed_memory
+from slimjax.command_line import Stop, command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compare.arms import ARMS
 from slimjax.compare.harness import plan, train_all
@@ -33,11 +33,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         f'  {name}: {arm.meaning}{" (if asked for)" if arm.asked else ""}'
         for name, arm in ARMS.items()
     )
-    parser = argparse.ArgumentParser(
-        description=f'{__doc__}\nThe arms:\n{arms}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(f'{__doc__}\nThe arms:\n{arms}')
     add = parser.add_argument
     add('--config', required=True, help='FILE or FILE:RECIPE')
     add('--seeds', type=int, default=3, help='how many (%(default)s)')
@@ -59,13 +55,10 @@ def say(line: str) -> None:
 def main() -> None:
     """Trains what is missing, and reports."""
     flags, changes = parse()
-    stopped = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(True))
     name = pathlib.Path(flags.config.partition(':')[0]).stem
     names = [arm for arm in flags.arms.split(',') if arm]
     workdir = flags.workdir or pathlib.Path('runs', f'compare_{name}')
-    try:
+    with readable_mistakes():
         config = load_config(flags.config)
         change(config, changes)
         use_compile_cache()
@@ -78,7 +71,7 @@ def main() -> None:
             protocol=flags.protocol,
             arms=list(ARMS) if flags.arms == 'all' else names,
         )
-        if not train_all(comparison, say=say, should_stop=lambda: bool(stopped)):
+        if not train_all(comparison, say=say, should_stop=Stop()):
             sys.exit('stopped and saved: the same command goes on')
         results = comparison_results(comparison, config, flags.margin)
         if flags.json:
@@ -86,8 +79,6 @@ def main() -> None:
             write_json(flags.json, {'command': command, **results})
         if flags.plot:
             plot_regret(results, flags.plot, flags.title)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'compare: {error}')
     say('\n'.join(['', *table_lines(results)]))
 
 

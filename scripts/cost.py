@@ -18,6 +18,7 @@ import sys
 
 import jax
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
@@ -32,11 +33,7 @@ from slimjax.train.trained import open_run
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--workdir', type=pathlib.Path, help='of a run')
@@ -61,7 +58,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Measures, prints, writes and draws."""
     flags, changes = parse()
-    try:
+    with readable_mistakes():
         use_compile_cache()
         name, model, variables, shape = _network(flags, changes)
         command = shlex.join(['python', *sys.argv])
@@ -77,8 +74,6 @@ def main() -> None:
             write_json(flags.json, results)
         if flags.plot:
             plot_device_costs(results, flags.plot, flags.title)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'cost: {error}')
     print(results_table(results))
     print(f'on {results["device"]}, {results["dtype"]}')
     print(f'stored for all widths: {format_bytes(results["stored_bytes"])}')

@@ -12,10 +12,10 @@ run, such as another data_dir.
 
 import argparse
 import pathlib
-import sys
 
 import numpy as np
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.augment import normalize
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import KINDS
@@ -28,11 +28,7 @@ from slimjax.train.trained import open_network, open_run, preprocessing
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run, or imported')
     add('--output', required=True, type=pathlib.Path, help='folder, new')
@@ -49,7 +45,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Reads the best checkpoint, and writes the bundle."""
     flags, changes = parse()
-    try:
+    with readable_mistakes():
         network = open_network(flags.workdir, flags.image_size)
         if changes and flags.split == 'none':
             raise ValueError(f'{changes[0]!r} has no effect with --split=none')
@@ -89,8 +85,6 @@ def main() -> None:
             repeats=flags.repeats,
             time_alone=flags.time_alone,
         )
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'export: {error}')
     widths = {
         name: {**own, 'latency_ms': own['latency_ms_p50']}
         for name, own in manifest['widths'].items()

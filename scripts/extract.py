@@ -13,8 +13,8 @@ The data of the run need not be there.
 import argparse
 import json
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.deploy.extract import extract
 from slimjax.deploy.pretrained import save_pretrained
 from slimjax.interop import export_torch, torch_state_dict
@@ -24,9 +24,7 @@ from slimjax.width import ChannelTable, widest
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run, or imported')
     add('--output', required=True, type=pathlib.Path, help='folder, new')
@@ -38,7 +36,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Reads the best checkpoint, and writes the folder."""
     flags = parse()
-    try:
+    with readable_mistakes():
         network = open_network(flags.workdir)
         model, variables = network.model, network.variables
         if flags.width is not None:
@@ -62,8 +60,6 @@ def main() -> None:
         )
         if flags.torch:
             export_torch(flags.output / 'model.pt', variables, model)
-    except (ValueError, OSError) as error:
-        sys.exit(f'extract: {error}')
     size = sum(path.stat().st_size for path in flags.output.iterdir())
     print(f'{flags.output}: {size / 1e6:.2f} MB')
 

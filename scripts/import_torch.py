@@ -11,8 +11,8 @@ PyTorch need not be installed, and a file that would run code is refused.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.interop.pytorch import load_torch
 from slimjax.models import MODELS, create_model
 from slimjax.train import report
@@ -23,9 +23,7 @@ from slimjax.width import width_name
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument('file', type=pathlib.Path, help='the .pt file')
     parser.add_argument('--model', required=True, help=f'one of {", ".join(MODELS)}')
     parser.add_argument(
@@ -37,13 +35,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--widths', help="of a network with others than the model's: 0.25,0.5,1.0"
     )
+    parser.add_argument(
+        '--sort',
+        choices=('l1', 'bn_scale'),
+        help="of a network of torchvision's: its important channels first, by this",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Reads the file, and writes a workdir with its weights."""
     flags = parse()
-    try:
+    with readable_mistakes():
         checkpoints = flags.output / 'checkpoints'
         if checkpoints.exists():
             raise ValueError(f'{checkpoints} exists: choose a new --output')
@@ -51,9 +54,7 @@ def main() -> None:
         if flags.widths:
             fields['widths'] = tuple(map(float, flags.widths.split(',')))
         model = create_model(flags.model, **fields)
-        variables = load_torch(flags.file, model)
-    except (ValueError, OSError) as error:
-        sys.exit(f'import_torch: {error}')
+        variables = load_torch(flags.file, model, sort_by=flags.sort)
     params, stats = split_variables(variables)
     meta = {
         'model': flags.model,

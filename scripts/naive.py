@@ -12,23 +12,18 @@ interrupted run goes on where it stopped, and a finished one is drawn again.
 
 import argparse
 import pathlib
-import signal
 import sys
 
+from slimjax.command_line import Stop, command_parser, readable_mistakes
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
 from slimjax.insight.naive import train_naive
 from slimjax.insight.plot_naive import plot_naive
-from slimjax.train.loop import NonFiniteLossError
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--config', required=True, help='FILE or FILE:RECIPE')
     add('--workdir', required=True, type=pathlib.Path, help='of the two runs')
@@ -40,20 +35,15 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Trains, prints a table and draws."""
     flags, changes = parse()
-    stopped = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(True))
-    try:
+    with readable_mistakes():
         config = load_config(flags.config)
         change(config, changes)
         use_compile_cache()
-        curves = train_naive(config, flags.workdir, should_stop=lambda: bool(stopped))
+        curves = train_naive(config, flags.workdir, should_stop=Stop())
         if curves is None:
             sys.exit('stopped and saved: the same command goes on')
         plot = flags.plot or flags.workdir / 'naive.png'
         plot_naive(curves, plot, flags.title)
-    except (ValueError, OSError, ImportError, NonFiniteLossError) as error:
-        sys.exit(f'naive: {error}')
     print('\n'.join(curves.lines()))
     print(f'plot: {plot}')
 

@@ -13,8 +13,8 @@ of widths. --config.FIELD=VALUE changes a field of the run, such as another data
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.insight.norm_statistics import norm_statistics
 from slimjax.insight.plot_norm_statistics import plot_norm_statistics
 from slimjax.train.trained import open_run
@@ -22,11 +22,7 @@ from slimjax.train.trained import open_run
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run')
     add('--norms', default='', help='names, with commas (the first and the last)')
@@ -45,7 +41,7 @@ def main() -> None:
     """Draws, and prints a table."""
     flags, changes = parse()
     plot = flags.plot or flags.workdir / 'norms.png'
-    try:
+    with readable_mistakes():
         trained = open_run(flags.workdir, changes)
         shape = trained.run.image_shape
         found = norm_statistics(trained.model, trained.variables, shape)
@@ -53,8 +49,6 @@ def main() -> None:
         plot_norm_statistics(
             found, plot, flags.title, norms=norms, channels=flags.channels
         )
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'norms: {error}')
     print('\n'.join(found.lines()))
     print(f'plot: {plot}')
 

@@ -17,8 +17,8 @@ An interrupted command goes on where it stopped when it is given again.
 import argparse
 import os
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.catalogue import tfds_dir
 from slimjax.data.convert import convert
 from slimjax.data.prepare import NUM_TRAIN, NUM_VAL, prepare_imagenet
@@ -26,9 +26,7 @@ from slimjax.data.prepare import NUM_TRAIN, NUM_VAL, prepare_imagenet
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     path = pathlib.Path
     parser.add_argument('--train', type=path, help='folder train/<wnid>/*, or the tar')
     parser.add_argument('--val', type=path, help='folder val/<wnid>/* or val/*, or tar')
@@ -63,7 +61,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Runs the command; says what is wrong in a line, without a traceback."""
     flags = parse()
-    try:
+    with readable_mistakes():
         if flags.convert:
             print(f'done: {convert(flags.convert, flags.data_dir)}')
             return
@@ -77,8 +75,6 @@ def main() -> None:
             num_val=flags.num_val,
             num_workers=flags.num_workers,
         )
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'{len(summary.repaired)} images were encoded anew')
     for line in summary.broken:
         print(f'left out: {line}')

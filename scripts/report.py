@@ -16,6 +16,7 @@ import pathlib
 import shlex
 import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.insight.device_cost import BATCHES
@@ -35,11 +36,7 @@ def channel(text: str) -> tuple[str, int]:
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run')
     add('--output', type=pathlib.Path, help='an HTML file (WORKDIR/report.html)')
@@ -74,7 +71,7 @@ def main() -> None:
     """Measures, writes and prints."""
     flags, changes = parse()
     output = flags.output or flags.workdir / 'report.html'
-    try:
+    with readable_mistakes():
         use_compile_cache()
         facts = gather(
             flags.workdir,
@@ -90,8 +87,6 @@ def main() -> None:
         if flags.json:
             command = shlex.join(['python', *sys.argv])
             write_json(flags.json, {'command': command, **facts.results()})
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'report: {error}')
     print(results_table(facts.costs))
     if facts.gains:
         print('\n'.join(aligned(gain_rows(facts.gains))))

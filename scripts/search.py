@@ -15,8 +15,8 @@ goes on where it was.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.compile_cache import use_compile_cache
 from slimjax.search.command import search_workdir
 from slimjax.search.greedy import CRITERIA
@@ -26,11 +26,7 @@ from slimjax.search.targets import UNITS
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a supernet')
     targets = parser.add_mutually_exclusive_group(required=True)
@@ -72,12 +68,10 @@ def main() -> None:
         flags.images,
         flags.seed,
     )
-    try:
+    with readable_mistakes():
         search_workdir(
             flags.workdir, getattr(flags, cost), flags.output, settings, changes=changes
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f'search: {error}')
 
 
 if __name__ == '__main__':

@@ -6,29 +6,24 @@ Which file a table is of stands in the comment before it; the file says by which
 command, on which machine and at which commit its figures were measured.
 """
 
-import argparse
 import pathlib
-import sys
 
 from slimjax.benchmark.tables import filled
+from slimjax.command_line import command_parser, readable_mistakes
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def main() -> None:
     """Fills every file, and says which changed."""
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    try:
+    command_parser(__doc__).parse_args()
+    with readable_mistakes():
         for path in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))):
             before = path.read_text()
             after = filled(before, ROOT)
             if after != before:
                 path.write_text(after)
                 print(path.relative_to(ROOT))
-    except (ValueError, OSError) as error:
-        sys.exit(f'tables: {error}')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ anew, into WORKDIR/calibrated). `--config.FIELD=VALUE` changes any field.
 """
 
 import shlex
-import signal
 import sys
 
 import jax
@@ -15,10 +14,10 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
+from slimjax.command_line import MISTAKES, Stop
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
-from slimjax.train.loop import NonFiniteLossError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
@@ -36,26 +35,6 @@ flags.DEFINE_bool('distributed', False, "Join a cluster's processes (jax.distrib
 flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, if not found.')
 flags.DEFINE_integer('processes', None, 'Number of processes, if not found.')
 flags.DEFINE_integer('process', None, 'Number of this process, if not found.')
-
-# What a user can mend: one line, no traceback.
-MISTAKES = (ValueError, FileNotFoundError, ImportError, NonFiniteLossError)
-
-
-class Stop:
-    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once."""
-
-    def __init__(self):
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def _ask(self, number, _frame):
-        self._asked = True
-        signal.signal(number, signal.SIG_DFL)
-        print('saving after this step; once more ends at once', file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:

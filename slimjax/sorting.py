@@ -60,11 +60,13 @@ def sort_channels(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> by_l1 = slimjax.sort_channels(model, variables, image_shape=(32, 32, 3))
-        >>> before, after = (model.apply(v, images) for v in (variables, by_l1))
+        >>> apply = jax.jit(model.apply)
+        >>> before, after = (apply(v, images) for v in (variables, by_l1))
         >>> bool(jnp.allclose(before, after, atol=1e-3))
         True
     """

@@ -54,7 +54,8 @@ def apply_train(
 
     Example:
         >>> import jax, jax.numpy as jnp, slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((2, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> params, stats = split_variables(variables)

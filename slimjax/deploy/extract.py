@@ -39,7 +39,8 @@ def extract(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((1, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> narrow, own = extract(model, variables, 0.5, image_shape=(32, 32, 3))

@@ -105,7 +105,8 @@ def norm_statistics(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', widths=(0.5, 1.0), num_classes=10)
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
         >>> found = norm_statistics(model, variables, (32, 32, 3))
         >>> found.values['stem/norm'][0.5]['variance'].shape

@@ -82,8 +82,10 @@ def receptive_fields(
     Example:
         >>> import slimjax
         >>> from slimjax.insight.activations import find_layers
-        >>> model = slimjax.create_model('resnet14', small_images=True, num_classes=10)
-        >>> variables = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+        >>> fields = {'small_images': True, 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
+        >>> images = jnp.ones((1, 16, 16, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> stem = find_layers(model, variables, (16, 16, 3))[2]
         >>> receptive_fields(model, variables, stem, (16, 16, 3)).box(5 * 16 + 7)
         Box(top=4, bottom=7, left=6, right=9)

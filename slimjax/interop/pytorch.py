@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slimjax.interop.names import Entry, published_entries, torchvision_entries
 from slimjax.interop.torch_file import read_torch_file, write_torch_file
 from slimjax.models import SlimmableClassifier
+from slimjax.sorting import Criterion, sort_channels
 
 # The published code saves networks under data parallelism, which prefixes all names.
 _PREFIX = 'module.'
@@ -21,7 +23,10 @@ _STEMS = ('features.0.0.weight', 'head_0.0.weight', 'conv1.weight')
 
 
 def load_torch(
-    source: str | os.PathLike | Mapping[str, Any], model: SlimmableClassifier
+    source: str | os.PathLike | Mapping[str, Any],
+    model: SlimmableClassifier,
+    *,
+    sort_by: Criterion | None = None,
 ) -> dict[str, Any]:
     """Returns a model's variables from a PyTorch checkpoint.
 
@@ -35,17 +40,21 @@ def load_torch(
             with `module.`, and the state dict may stand under `model` or `state_dict`.
             A file that would run code is refused.
         model: the network, such as `create_model('s_mobilenet_v1')`.
+        sort_by: for a network of torchvision, the criterion of `sort_channels` by which
+            the important channels come first, which the narrow widths then are made of.
 
     Returns:
         Variables for `model.apply`, of the model's types.
 
     Raises:
         ValueError: tensors that the model lacks or has no use for, or of other shapes;
-            all of them are named. A file that is no state dict.
+            all of them are named. A file that is no state dict. A published network
+            that is to be sorted: its narrow widths would lose what they learnt.
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10)
+        >>> fields = {'num_classes': 10, 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', **fields)
         >>> images = jax.numpy.ones((1, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> again = load_torch(torch_state_dict(variables, model), model)
@@ -65,6 +74,17 @@ def load_torch(
     for entry in entries:
         parts.setdefault(entry.path, []).append(_ours(tensors[entry.key]))
     leaves = {path: np.concatenate(arrays, -1) for path, arrays in parts.items()}
+    if sort_by is not None:
+        if not foreign:
+            raise ValueError(
+                f'sort_by={sort_by!r} is for networks of torchvision: the narrow '
+                'widths of this one were trained with the channels in their order'
+            )
+        alone = model.clone(widths=(1.0,))
+        ordered = sort_channels(
+            alone, unflatten_dict(leaves), sort_by, image_shape=images.shape[1:]
+        )
+        leaves = flatten_dict(ordered)
 
     def choose(path, leaf):
         names = tuple(each.key for each in path)

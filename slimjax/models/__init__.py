@@ -57,7 +57,8 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> model = create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((2, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> model.apply(variables, images, width=0.5).shape

@@ -29,7 +29,7 @@ class ResNet(SlimmableClassifier):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> model = ResNet(num_classes=10, stage_sizes=(1, 1, 1, 1))
+        >>> model = ResNet(num_classes=10, stage_sizes=(1,))
         >>> images = jnp.ones((1, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> model.apply(variables, images, width=0.25).shape

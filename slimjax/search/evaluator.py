@@ -60,8 +60,9 @@ class Evaluator:
     Example:
         >>> import slimjax
         >>> from slimjax.search.space import search_space
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.25, 1.0),
-        ...                              norm='shared_affine', base_features=4)
+        >>> fields = {'widths': (0.25, 1.0), 'stage_sizes': (1,), 'base_features': 4}
+        >>> model = slimjax.create_model('resnet14', num_classes=10,
+        ...                              norm='shared_affine', **fields)
         >>> images = jax.random.normal(jax.random.key(0), (1, 8, 16, 16, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(1), images[0])
         >>> space = search_space(model, (16, 16, 3))

@@ -36,7 +36,8 @@ def sum_with_shared_stem(
     Example:
         >>> import slimjax
         >>> from slimjax.train.objective import Aux
-        >>> model = slimjax.create_model('resnet14', num_classes=3, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', num_classes=3, **fields)
         >>> def loss_fn(params, stats, batch, *, width, teacher=None):
         ...     logits, stats = slimjax.apply_train(
         ...         model, params, stats, batch['image'], width=width)

@@ -317,7 +317,7 @@ def test_the_command_says_what_is_wrong_in_a_line(inputs, tmp_path):
         timeout=120,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith('error: ')
+    assert result.stderr.startswith('prepare_imagenet: ')
     assert 'nowhere' in result.stderr
     assert 'Traceback' not in result.stderr
 

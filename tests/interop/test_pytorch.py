@@ -134,10 +134,11 @@ def test_half_precision_becomes_the_models_type(tmp_path):
 
 def torchvision_shapes(name):
     """Names and shapes that torchvision's network has, by its own plan."""
-    if name == 'resnet50':
+    if name.startswith('resnet'):
         yield from unit('conv1', 'bn1', (64, 3, 7, 7))
         inputs = 64
-        for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        sizes = {'resnet14': (1, 1, 1, 1), 'resnet50': (3, 4, 6, 3)}[name]
+        for stage, blocks in enumerate(sizes, start=1):
             planes = 64 * 2 ** (stage - 1)
             for block in range(blocks):
                 at = f'layer{stage}.{block}'
@@ -195,6 +196,40 @@ def test_a_network_of_torchvision_becomes_width_one(name):
     narrow = variables['batch_stats_0.5']['stem']['norm']['mean']
     wide = variables['batch_stats_1.0']['stem']['norm']['mean']
     assert jnp.array_equal(narrow, wide[: len(narrow)])
+
+
+@pytest.mark.parametrize(
+    ('name', 'by'), [('resnet14', 'l1'), ('mobilenet_v2', 'bn_scale')]
+)
+def test_a_sorted_network_is_the_same_at_width_one_with_its_best_channels_first(
+    name, by
+):
+    state = {key: golden.draw(key, shape) for key, shape in torchvision_shapes(name)}
+    with jax.enable_x64(True):
+        model = golden.model(name, widths=(0.5, 1.0))
+        images = golden.images()[:2]
+        plain = load_torch(state, model)
+        ordered = load_torch(state, model, sort_by=by)
+        apply = jax.jit(model.apply)
+        before, after = apply(plain, images), apply(ordered, images)
+    np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
+    # Only the convolutions that it feeds hang on the stem, at ResNet.
+    if name == 'resnet14' and by == 'l1':
+        kernel = ordered['params']['stem']['conv']['kernel']
+        assert np.all(np.diff(np.abs(kernel).sum((0, 1, 2))) <= 0)
+    norms = ordered['params']['stem']['norm']
+    assert not np.array_equal(
+        norms['1.0']['scale'], plain['params']['stem']['norm']['1.0']['scale']
+    )
+    # What is private to the narrow width moved along.
+    narrow = norms['0.5']['scale']
+    np.testing.assert_array_equal(narrow, norms['1.0']['scale'][: len(narrow)])
+
+
+def test_a_network_that_was_trained_at_its_widths_is_not_sorted():
+    model, state = small()
+    with pytest.raises(ValueError, match="sort_by='l1' is for networks of torchvision"):
+        load_torch(state, model, sort_by='l1')
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""What all commands share: how they read flags, fail and are stopped."""
+
+import argparse
+import contextlib
+import pathlib
+import signal
+import sys
+from collections.abc import Iterator
+
+from slimjax.train.loop import NonFiniteLossError
+
+# What a user can mend: one line, no traceback.
+MISTAKES = (ValueError, OSError, ImportError, NonFiniteLossError)
+
+
+class Stop:
+    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once."""
+
+    def __init__(self):
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def _ask(self, number, _frame):
+        self._asked = True
+        signal.signal(number, signal.SIG_DFL)
+        print('saving after this step; once more ends at once', file=sys.stderr)
+
+
+def command_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of a command's flags, whose help is its module's docstring.
+
+    Flags are not abbreviated: `--config.FIELD=VALUE`, for `parse_known_args`, might be
+    taken for one.
+
+    Args:
+        description: shown as it is by `--help`.
+
+    Example:
+        >>> command_parser('Draws.').parse_known_args(['--config.seed=1'])[1]
+        ['--config.seed=1']
+    """
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+@contextlib.contextmanager
+def readable_mistakes() -> Iterator[None]:
+    """Ends the command with one line where what a user can mend went wrong.
+
+    Raises:
+        SystemExit: one of `MISTAKES` was raised; with status 1, and the command's name.
+
+    Example:
+        >>> import pytest
+        >>> with pytest.raises(SystemExit, match='batch_size=0'), readable_mistakes():
+        ...     raise ValueError('batch_size=0; at least 1 is needed')
+    """
+    try:
+        yield
+    except MISTAKES as error:
+        sys.exit(f'{pathlib.Path(sys.argv[0]).stem}: {error}')
