@@ -1,24 +1,9 @@
-"""The one file that knows grain: from a source to batches of images.
-
-Order and augmentation are functions of the seed and of an example's place in the
-stream of all processes: they are the same for any number of processes, reader
-processes and threads, and from any step on. So a run stores no reader, only its step.
-"""
+"""From a source of labelled images to batches of them; see `slimjax.data.stream`."""
 
 import hashlib
 import json
-import logging
 import math
-import os
-import weakref
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
-import grain.python as grain
-import numpy as np
-from absl import flags
-
-from slimjax.data.decode import DecodeError
 from slimjax.data.examples import (
     BadImagesError,
     Decoder,
@@ -26,9 +11,9 @@ from slimjax.data.examples import (
     Format,
     TrainExample,
 )
-from slimjax.data.orphans import end_with_parent
 from slimjax.data.resize import Augmentation
 from slimjax.data.sources import Source
+from slimjax.data.stream import ALONE, Batches, Reading, dealt, each_once, shuffled
 
 __all__ = [
     'Augmentation',
@@ -41,26 +26,7 @@ __all__ = [
     'train_batches',
 ]
 
-log = logging.getLogger(__name__)
-
-
-class Reading(NamedTuple):
-    """Who reads what, and how.
-
-    Attributes:
-        process_index: number of this process.
-        process_count: processes that share each batch.
-        num_workers: reader processes; 0 reads in threads of this one.
-        num_threads: threads of each reader; 0 for one a core, up to 8.
-    """
-
-    process_index: int = 0
-    process_count: int = 1
-    num_workers: int = 0
-    num_threads: int = 0
-
-
-_DEFAULT_AUGMENTATION, _ALONE = Augmentation(), Reading()
+_DEFAULT_AUGMENTATION = Augmentation()
 
 
 def train_batches(
@@ -71,9 +37,9 @@ def train_batches(
     seed: int = 0,
     start_step: int = 0,
     augmentation: Augmentation = _DEFAULT_AUGMENTATION,
-    reading: Reading = _ALONE,
+    reading: Reading = ALONE,
     bad_image_limit: int = 0,
-) -> 'Batches':
+) -> Batches:
     """Returns this process's part of an endless stream of shuffled batches.
 
     A broken image is replaced by the one behind it in the source, named in the log and
@@ -104,17 +70,11 @@ def train_batches(
         (4, 32, 32, 3)
         >>> batches.close()
     """
-    local = _share(batch_size, reading)
     decoder = Decoder(source, format, keep=not reading.num_workers)
     make = TrainExample(decoder, len(source), format.image_size, augmentation)
-    examples = _shuffled(len(source), seed).repeat().random_map(make)
-    batches = examples.batch(local, drop_remainder=True)
-    # Whole batches are dealt to the processes, after the draws of augmentation were
-    # bound to the places of the examples: so neither depends on the processes.
-    first = start_step * reading.process_count + reading.process_index
-    return Batches(
-        batches[first :: reading.process_count], decoder, reading, bad_image_limit
-    )
+    examples = shuffled(len(source), seed).repeat().random_map(make)
+    batches = dealt(examples, batch_size, reading, start_step)
+    return Batches(batches, reading, decoder, bad_image_limit)
 
 
 def eval_batches(
@@ -123,9 +83,9 @@ def eval_batches(
     *,
     batch_size: int,
     resize: int,
-    reading: Reading = _ALONE,
+    reading: Reading = ALONE,
     bad_image_limit: int = 0,
-) -> 'Batches':
+) -> Batches:
     """Returns this process's part of all examples, each once, in order.
 
     Args:
@@ -149,17 +109,11 @@ def eval_batches(
         >>> [int(batch['mask'].sum()) for batch in batches]
         [500, 12]
     """
-    local = _share(batch_size, reading)
     decoder = Decoder(source, format)
     make = EvalExample(decoder, len(source), format, resize)
     count = math.ceil(len(source) / batch_size) * batch_size
-    batches = grain.MapDataset.range(count).map(make).batch(local)
-    return Batches(
-        batches[reading.process_index :: reading.process_count],
-        decoder,
-        reading,
-        bad_image_limit,
-    )
+    batches = dealt(each_once(count, make), batch_size, reading)
+    return Batches(batches, reading, decoder, bad_image_limit)
 
 
 def fingerprint(source: Source, seed: int) -> str:
@@ -180,7 +134,7 @@ def fingerprint(source: Source, seed: int) -> str:
         >>> len(fingerprint(load_source('synthetic', 'train'), seed=0))
         32
     """
-    order = _shuffled(len(source), seed)
+    order = shuffled(len(source), seed)
     first = [int(order[i]) for i in range(min(256, len(source)))]
     facts = {'examples': len(source), 'classes': source.class_names, 'order': first}
     digest = hashlib.md5(json.dumps(facts).encode())
@@ -193,89 +147,3 @@ def fingerprint(source: Source, seed: int) -> str:
         digest.update(pixels if isinstance(pixels, bytes) else pixels.tobytes())
         digest.update(str(example.label).encode())
     return digest.hexdigest()
-
-
-class Batches(Iterator):
-    """Reads ahead, and watches over broken images.
-
-    Attributes:
-        bad_images: what is wrong with each broken image that was met in this process's
-            part, by its index in the source.
-    """
-
-    def __init__(
-        self,
-        dataset: grain.MapDataset,
-        explain: Callable[[int], object],
-        reading: Reading,
-        bad_image_limit: int,
-    ):
-        # As many batches are prepared ahead as there are threads: they share the work
-        # by whole batches.
-        threads = reading.num_threads or min(os.cpu_count() or 1, 8)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-        dataset = dataset.to_iter_dataset(options)
-        if reading.num_workers:
-            # grain's reader processes want absl's flags, which notebooks don't parse.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(
-                    num_workers=reading.num_workers, per_worker_buffer_size=2
-                ),
-                worker_init_fn=end_with_parent,
-            )
-        self._iterators = [iter(dataset)]
-        # At the latest as the interpreter ends, while grain is still whole: it would
-        # otherwise print errors of its own end.
-        self._close = weakref.finalize(self, _close, self._iterators)
-        self._explain, self._limit = explain, bad_image_limit
-        self.bad_images: dict[int, str] = {}
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        if not self._iterators:
-            raise StopIteration
-        batch = dict(next(self._iterators[0]))
-        # Reader processes cannot count together: the batch says what was broken.
-        for index in batch.pop('bad').tolist():
-            if index >= 0 and index not in self.bad_images:
-                self._note(index)
-        return batch
-
-    def _note(self, index: int) -> None:
-        try:
-            self._explain(index)
-            reason = f'example {index}: unreadable at first, readable now'
-        except DecodeError as error:
-            reason = str(error)
-        self.bad_images[index] = reason
-        count = len(self.bad_images)
-        log.warning('unreadable image %d, %d allowed: %s', count, self._limit, reason)
-        if count > self._limit:
-            found = '\n'.join(list(self.bad_images.values())[:5])
-            raise BadImagesError(
-                f'{count} images cannot be read, bad_image_limit={self._limit} is '
-                f'allowed: repair or remove them, or raise the limit:\n{found}'
-            )
-
-    def close(self) -> None:
-        """Ends the readers; there are no batches after it."""
-        self._close()
-
-
-def _close(iterators: list[grain.DatasetIterator]) -> None:
-    while iterators:
-        iterators.pop().close()
-
-
-def _shuffled(count: int, seed: int):
-    return grain.MapDataset.range(count).seed(seed).shuffle()
-
-
-def _share(batch_size: int, reading: Reading) -> int:
-    if batch_size % reading.process_count:
-        raise ValueError(
-            f'batch_size={batch_size} does not divide over {reading.process_count} '
-            'processes'
-        )
-    return batch_size // reading.process_count

@@ -66,7 +66,7 @@ def zone_plate(size):
 
 def test_shrinking_does_not_alias():
     plate = zone_plate(896)
-    small = resize_smoothly(plate, 224).astype(float)
+    small = resize_smoothly(plate, (224, 224)).astype(float)
     # Waves in the corner are too fine for the small image: it must be flat there.
     assert small[:30, :30].std() < 3
     # Below that limit, in the middle, the wave must stay.
@@ -77,7 +77,7 @@ def test_shrinking_does_not_alias():
 def test_shrinking_is_near_to_pillows_filter(side):
     pixels = picture(*side)
     expected = Image.fromarray(pixels).resize((96, 96), Image.Resampling.BILINEAR)
-    difference = resize_smoothly(pixels, 96).astype(float) - np.asarray(expected)
+    difference = resize_smoothly(pixels, (96, 96)).astype(float) - np.asarray(expected)
     assert np.sqrt(np.mean(difference**2)) < 2
 
 
@@ -86,7 +86,8 @@ def test_a_part_of_an_image_is_resized_as_if_it_stood_alone(side):
     pixels = picture(100, 120)
     part = pixels[20:80, 30:110]
     np.testing.assert_array_equal(
-        resize_smoothly(part, side), resize_smoothly(part.copy(), side)
+        resize_smoothly(part, (side, side)),
+        resize_smoothly(part.copy(), (side, side)),
     )
 
 

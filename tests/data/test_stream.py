@@ -14,12 +14,12 @@ from slimjax.data.pipeline import (
     Augmentation,
     Format,
     Reading,
-    _shuffled,
     eval_batches,
     fingerprint,
     train_batches,
 )
 from slimjax.data.sources import load_source
+from slimjax.data.stream import shuffled
 from tests.data.files import Files, jpeg
 
 FORMAT = Format(16)
@@ -311,7 +311,7 @@ def is_alive(pid):
 
 
 def test_grains_order_is_the_one_that_checkpoints_were_made_with():
-    order = _shuffled(1000, 7)
+    order = shuffled(1000, 7)
     assert [int(order[i]) for i in range(8)] == GOLDEN_ORDER
 
 

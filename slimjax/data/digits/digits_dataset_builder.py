@@ -34,7 +34,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, _):
-        digits = _load_digits()
+        digits = all_digits()
         return {
             name: self._generate_examples(digits, indices)
             for name, indices in split_indices(digits.target).items()
@@ -68,7 +68,12 @@ def split_indices(labels: np.ndarray) -> dict[str, list[int]]:
     return dict(zip(SPLITS, parts, strict=True))
 
 
-def _load_digits():
+def all_digits():
+    """Returns scikit-learn's digits: `images` and `target`, what each is.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError:

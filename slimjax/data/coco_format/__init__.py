@@ -1,0 +1,1 @@
+"""Detection data in COCO's format: annotations, a TFDS builder, batches of arrays."""
