@@ -16,6 +16,7 @@ import shlex
 import sys
 from typing import Any
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.deploy.cascade_choice import Split, calibration, choose, curve, score
@@ -28,11 +29,7 @@ from slimjax.train.trained import Trained, open_run
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and the changes of the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=pathlib.Path, help='of a run')
     add('--output', type=pathlib.Path, help='folder (WORKDIR)')
@@ -50,7 +47,7 @@ def main() -> None:
     """Chooses, prints, writes and draws."""
     flags, changes = parse()
     output = flags.output or flags.workdir
-    try:
+    with readable_mistakes():
         use_compile_cache()
         trained = open_run(flags.workdir, changes)
         results = chosen(trained, flags.tolerance)
@@ -58,8 +55,6 @@ def main() -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / 'cascade.json', results)
         plot_cascade(results, output / 'cascade.png', flags.title)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'cascade: {error}')
     rows = [['', 'MACs', 'test top-1 %', 'temperature', 'ECE %', 'scaled %']]
     for name, own in results['widths'].items():
         errors = own['calibration_error'], own['calibration_error_scaled']

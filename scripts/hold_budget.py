@@ -13,12 +13,12 @@ it is 1.5 times what the widest then takes.
 
 import argparse
 import pathlib
-import sys
 from functools import partial
 
 import numpy as np
 
 from slimjax.benchmark.device import device_name
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.deploy.adaptive import AdaptiveRuntime, Answer, milliseconds
 from slimjax.deploy.controller import Controller
@@ -34,11 +34,7 @@ from slimjax.insight.table import aligned
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--bundle', required=True, type=pathlib.Path, help='of scripts/export.py')
     add('--output', required=True, type=pathlib.Path, help='folder, new')
@@ -54,7 +50,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Serves twice, prints, writes and draws."""
     flags = parse()
-    try:
+    with readable_mistakes():
         runtime = load(flags.bundle, threads=flags.threads)
         costs = read_costs(flags.costs) if flags.costs else _timed(runtime)
         budget = flags.budget or 1.5 * costs[runtime.widths[0]].typical
@@ -87,8 +83,6 @@ def main() -> None:
                 budget,
                 folder / 'held.png',
             )
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'hold_budget: {error}')
     rows = [['', 'other work', 'requests', 'p50 ms', 'p95 ms', 'within %']]
     for name, parts in results.items():
         for part, own in parts.items():

@@ -16,8 +16,8 @@ The same command gives the same figures on any machine.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.deploy.plot_controller import Story, plot_stories
 from slimjax.deploy.simulation import BUDGET, COSTS, LOADS, simulate
@@ -26,11 +26,7 @@ from slimjax.insight.table import aligned
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add('--seconds', type=int, default=600, help='simulated (%(default)s)')
     add('--seed', type=int, default=0, help='of loads and noise (%(default)s)')
@@ -55,7 +51,7 @@ def main() -> None:
         shares = [f'{100 * own[key]:.1f}' for key in ('held', 'work')]
         rows.append([name, possible, shares[0], str(own['switches']), shares[1]])
     print('\n'.join(aligned(rows)))
-    try:
+    with readable_mistakes():
         if flags.json:
             settings = {'seconds': flags.seconds, 'seed': flags.seed}
             write_json(flags.json, settings | {'budget': BUDGET, 'loads': results})
@@ -68,8 +64,6 @@ def main() -> None:
                 for name, outcome in outcomes.items()
             }
             plot_stories(stories, list(COSTS), BUDGET, flags.plot)
-    except (OSError, ImportError) as error:
-        sys.exit(f'simulate_controller: {error}')
 
 
 if __name__ == '__main__':
