@@ -8,16 +8,14 @@ keypoints: COCO's JSON, images, and the records that training reads.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.digit_scenes import COUNTS, make_digit_scenes
 
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument('--output', type=pathlib.Path, required=True, help='folder')
     for split, count in COUNTS.items():
         parser.add_argument(
@@ -31,10 +29,8 @@ def main() -> None:
     """Runs the command; says what is wrong in a line, without a traceback."""
     flags = parse()
     counts = {split: getattr(flags, split) for split in COUNTS}
-    try:
+    with readable_mistakes():
         prepared = make_digit_scenes(flags.output, counts=counts, seed=flags.seed)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     for each in prepared.values():
         print(f'done: {each.images} images, {each.objects} objects in {each.folder}')
 

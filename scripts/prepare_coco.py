@@ -11,17 +11,15 @@ Which split it is, the name of the file of instances says, or --split.
 
 import argparse
 import pathlib
-import sys
 
+from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.coco_format.layout import SPLITS
 from slimjax.data.coco_format.prepare import prepare_coco
 
 
 def parse() -> argparse.Namespace:
     """Returns the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     path = pathlib.Path
     parser.add_argument('--images', type=path, required=True, help='folder of images')
     parser.add_argument(
@@ -42,7 +40,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Runs the command; says what is wrong in a line, without a traceback."""
     flags = parse()
-    try:
+    with readable_mistakes():
         prepared = prepare_coco(
             flags.images,
             flags.instances,
@@ -50,8 +48,6 @@ def main() -> None:
             keypoints=flags.keypoints,
             split=flags.split,
         )
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     if prepared.without_area:
         print(
             f'{len(prepared.without_area)} annotations have no area and were left out, '

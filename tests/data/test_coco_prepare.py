@@ -150,5 +150,5 @@ def test_the_command_prepares_and_says_errors_in_a_line(tmp_path, monkeypatch, c
     assert '1 annotations have no area and were left out, such as 5' in said
     assert 'done: 5 images, 6 objects in' in said
     assert len(CocoSource(tmp_path / 'out', 'validation')) == 5
-    with pytest.raises(SystemExit, match='error: .*remove it to prepare it again'):
+    with pytest.raises(SystemExit, match='^prepare_coco: .*remove it to prepare it'):
         runpy.run_path(script, run_name='__main__')
