@@ -1,5 +1,6 @@
 """COCO's files become records that hold all of them, without TensorFlow."""
 
+import json
 import runpy
 import sys
 
@@ -138,6 +139,14 @@ def test_a_missing_image_is_named_before_any_work(tmp_path):
     (paths['images'] / '000000000012.jpg').unlink()
     with pytest.raises(ValueError, match=r'1 of 5 images are not in .*012.jpg \(image'):
         prepare_coco(**paths, output=tmp_path / 'out', say=lambda line: None)
+
+
+def test_a_file_without_images_is_refused(tmp_path):
+    paths = write(tmp_path)
+    content = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': 'a'}]}
+    paths['instances'].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='instances_train2017.json: there are no imag'):
+        prepare_coco(paths['images'], paths['instances'], tmp_path / 'out')
 
 
 def test_the_command_prepares_and_says_errors_in_a_line(tmp_path, monkeypatch, capsys):
