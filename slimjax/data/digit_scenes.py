@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from slimjax.data.coco_format.layout import split_folder
 from slimjax.data.coco_format.masks import encode_part
 from slimjax.data.coco_format.prepare import Prepared, prepare_coco
 from slimjax.data.digits.digits_dataset_builder import all_digits, split_indices
@@ -81,7 +82,15 @@ def make_digit_scenes(
     Raises:
         FileExistsError: it was made already.
         ImportError: scikit-learn or faster-coco-eval is not installed.
+        ValueError: no such split, or no scenes.
     """
+    for split, count in counts.items():
+        if split not in COUNTS or count < 1:
+            raise ValueError(
+                f'counts: {split}={count}; allowed are 1 or more of {", ".join(COUNTS)}'
+            )
+        if split_folder(output, split).exists():
+            raise FileExistsError(f'{split_folder(output, split)} exists: remove it')
     output, digits = pathlib.Path(output), all_digits()
     parts = split_indices(digits.target)
     prepared = {}

@@ -238,6 +238,12 @@ def test_the_order_is_that_of_a_grouped_stream(counts, batch_size):
     assert found == expected
 
 
+def test_the_order_is_the_one_that_checkpoints_were_made_with():
+    order = BucketOrder(np.arange(10) % 3 // 2, 2, seed=7)
+    golden = [0, 7, 1, 3, 8, 2, 6, 4, 9, 9, 5, 8]
+    assert [order(place) for place in range(12)] == golden
+
+
 def test_a_late_step_costs_one_epoch():
     buckets = (np.arange(120_000) % 4 == 0).astype(np.int64)
     start = time.monotonic()

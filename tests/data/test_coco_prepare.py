@@ -1,5 +1,6 @@
 """COCO's files become records that hold all of them, without TensorFlow."""
 
+import json
 import runpy
 import sys
 
@@ -140,6 +141,14 @@ def test_a_missing_image_is_named_before_any_work(tmp_path):
         prepare_coco(**paths, output=tmp_path / 'out', say=lambda line: None)
 
 
+def test_a_file_without_images_is_refused(tmp_path):
+    paths = write(tmp_path)
+    content = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': 'a'}]}
+    paths['instances'].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='instances_train2017.json: there are no imag'):
+        prepare_coco(paths['images'], paths['instances'], tmp_path / 'out')
+
+
 def test_the_command_prepares_and_says_errors_in_a_line(tmp_path, monkeypatch, capsys):
     script = str(ROOT / 'scripts' / 'prepare_coco.py')
     flags = [f'--{name}={path}' for name, path in write(tmp_path).items()]
@@ -150,5 +159,5 @@ def test_the_command_prepares_and_says_errors_in_a_line(tmp_path, monkeypatch, c
     assert '1 annotations have no area and were left out, such as 5' in said
     assert 'done: 5 images, 6 objects in' in said
     assert len(CocoSource(tmp_path / 'out', 'validation')) == 5
-    with pytest.raises(SystemExit, match='prepare_coco: .*remove it to prepare it again'):
+    with pytest.raises(SystemExit, match='^prepare_coco: .*remove it to prepare it'):
         runpy.run_path(script, run_name='__main__')

@@ -74,6 +74,16 @@ def test_the_same_seed_draws_the_same_scenes(made, tmp_path):
         assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
 
 
+def test_what_cannot_be_made_is_refused_before_anything_is_drawn(made, tmp_path):
+    with pytest.raises(ValueError, match='counts: train=0; allowed are 1 or more of'):
+        make_digit_scenes(tmp_path, counts={'train': 0})
+    with pytest.raises(ValueError, match='counts: test=5; .* of train, validation'):
+        make_digit_scenes(tmp_path, counts={'test': 5})
+    with pytest.raises(FileExistsError, match='train/1.0.0 exists: remove it'):
+        make_digit_scenes(made[1])
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_digit_is_in_two_splits(monkeypatch, tmp_path):
     drawn = {}
 

@@ -77,6 +77,8 @@ def prepare_coco(
     coco_masks()
     say(f'reading {instances}')
     found = read_annotations(instances, keypoints)
+    if not found.images:
+        raise ValueError(f'{instances}: there are no images')
     _check_files(pathlib.Path(images), found)
     for path, name in ((instances, INSTANCES), (keypoints, KEYPOINTS)):
         if path is not None:
