@@ -1,0 +1,1 @@
+"""Faster, Mask and Keypoint R-CNN on a slimmable backbone."""
