@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
@@ -131,8 +132,9 @@ def _spans(boxes, levels, alignment):
 
 def _samples(start, length, size):
     """Where a box is sampled along an axis, `[..., size, 2]`."""
-    steps = (jnp.arange(size * _SAMPLES) + 0.5) / (size * _SAMPLES)
-    steps = steps.astype(start.dtype).reshape((1,) * start.ndim + (size, _SAMPLES))
+    steps = (np.arange(size * _SAMPLES) + 0.5) / (size * _SAMPLES)
+    steps = jnp.array(steps, start.dtype)
+    steps = steps.reshape((1,) * start.ndim + (size, _SAMPLES))
     return start[..., None, None] + steps * length[..., None, None]
 
 
@@ -216,7 +218,7 @@ def _weights(start, length, side, size):
     places, inside = _on_map(_samples(start, length, size), side)
     pixels = jnp.arange(side, dtype=places.dtype)[None, None]
     shares = jnp.maximum(1 - jnp.abs(places[..., None] - pixels), 0)
-    return (shares * inside[..., None]).mean(1)
+    return jnp.where(inside[..., None], shares, 0).mean(1)
 
 
 _FORMS = {'gather': _gathered, 'einsum': _multiplied}
