@@ -1,1 +1,14 @@
-"""Faster, Mask and Keypoint R-CNN on a slimmable backbone."""
+"""Faster, Mask and Keypoint R-CNN on a slimmable backbone (paper, section 4.4)."""
+
+from slimjax.detection.create import create_model
+from slimjax.detection.model import SlimmableRCNN
+from slimjax.detection.settings import DETECTORS, PRESETS, Settings, settings
+
+__all__ = [
+    'DETECTORS',
+    'PRESETS',
+    'Settings',
+    'SlimmableRCNN',
+    'create_model',
+    'settings',
+]
