@@ -33,6 +33,7 @@ from slimjax.detection.pyramid import FeaturePyramid
 from slimjax.detection.roi_align import assign_levels, roi_align
 from slimjax.detection.settings import Detector, Settings
 from slimjax.detection.targets import keypoint_targets, mask_targets
+from slimjax.dtypes import at_least_float32
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models.resnet import ResNet
 from slimjax.width import Width, truncate, widest
@@ -191,7 +192,8 @@ class SlimmableRCNN(nn.Module):
             options.anchor_sizes,
             options.anchor_ratios,
         )
-        return [jnp.asarray(each) for each in levels]
+        dtype = at_least_float32(self.dtype)
+        return [jnp.asarray(each, dtype) for each in levels]
 
     def predict(
         self,
@@ -232,7 +234,7 @@ class SlimmableRCNN(nn.Module):
             features = self._features(maps, found.boxes, _KEYPOINT_BINS)
             points = self._places(self.keypoint_head(features), found.boxes)
             result['keypoints'] = jnp.where(found.valid[..., None, None], points, 0)
-        boxes = found.boxes + _to_edges(batch, options)
+        boxes = found.boxes + _to_edges(batch, options, found.boxes.dtype)
         result['boxes'] = jnp.where(found.valid[..., None], boxes, 0)
         return result
 
@@ -261,7 +263,8 @@ class SlimmableRCNN(nn.Module):
             `keypoints`.
         """
         options = self.settings
-        truths = batch['boxes'] - _to_edges(batch, options)
+        dtype = at_least_float32(self.dtype)
+        truths = batch['boxes'].astype(dtype) - _to_edges(batch, options, dtype)
         usable = batch['valid'] & ~batch['crowd']
         keys = None if keys is None else jax.vmap(jax.random.split)(keys)
         first, second = (None, None) if keys is None else (keys[:, 0], keys[:, 1])
@@ -327,10 +330,9 @@ class SlimmableRCNN(nn.Module):
     def _keypoint_loss(self, maps, boxes: DrawnBoxes, batch: Batch) -> Array:
         options = self.settings
         logits = self.keypoint_head(self._features(maps, boxes.boxes, _KEYPOINT_BINS))
-        shift = jnp.array([options.keypoint_shift, options.keypoint_shift, 0.0])
-        own = jax.vmap(lambda points, truth: points[truth])(
-            batch['keypoints'] + shift.reshape(1, 1, 1, 3), boxes.truths
-        )
+        keypoints = batch['keypoints'].astype(boxes.boxes.dtype)
+        keypoints = keypoints + _shift(options, keypoints)
+        own = jax.vmap(lambda points, truth: points[truth])(keypoints, boxes.truths)
         cells, counts = jax.vmap(
             partial(keypoint_targets, size=4 * _KEYPOINT_BINS, legacy=options.legacy)
         )(own, boxes.boxes)
@@ -370,21 +372,24 @@ class SlimmableRCNN(nn.Module):
             score=options.keypoint_score,
             legacy=options.legacy,
         )
-        shift = jnp.array([options.keypoint_shift, options.keypoint_shift, 0.0])
-        points = points - shift.reshape(1, 1, 3)
+        points = points - _shift(options, points)
         return points.reshape(*boxes.shape[:2], *points.shape[1:])
 
 
-def _to_edges(batch: Batch, options: Settings) -> Array:
+def _shift(options: Settings, keypoints: Array) -> Array:
+    """What is added to x, y and not the visibility or score."""
+    shift = jnp.array([options.keypoint_shift] * 2 + [0.0], keypoints.dtype)
+    return shift.reshape((1,) * (keypoints.ndim - 1) + (3,))
+
+
+def _to_edges(batch: Batch, options: Settings, dtype: Any) -> Array:
     """What legacy boxes lack to their right and lower edges, `[batch, 1, 4]`.
 
     It is a pixel of the original image, in which that convention counts.
     """
     images = batch['image_size'].shape[0]
     if not options.legacy:
-        return jnp.zeros((images, 1, 4), jnp.float32)
-    new, old = (
-        batch[name].astype(jnp.float32) for name in ('image_size', 'original_size')
-    )
+        return jnp.zeros((images, 1, 4), dtype)
+    new, old = (batch[name].astype(dtype) for name in ('image_size', 'original_size'))
     pixel = (new / old)[:, None, ::-1]
     return jnp.concatenate([jnp.zeros_like(pixel), pixel], -1)

@@ -138,7 +138,7 @@ def _largest(logits, lengths):
         first = jnp.stack([number % blocks[0], number // blocks[0]]) * _BLOCK
         x, y = (first[axis] + jnp.arange(_BLOCK) for axis in (0, 1))
         columns, rows = (
-            _cubic_weights(each, lengths[axis], size)
+            _cubic_weights(each, lengths[axis], size, logits.dtype)
             for axis, each in enumerate((x, y))
         )
         large = jnp.einsum('rh,hwk,cw->krc', rows, logits, columns)
@@ -159,13 +159,13 @@ def _largest(logits, lengths):
     return lax.fori_loop(0, blocks[0] * blocks[1], look, start)
 
 
-def _cubic_weights(pixels, length, size):
+def _cubic_weights(pixels, length, size, dtype):
     """The share of each of `size` cells in pixels of an axis enlarged to `length`."""
-    scale = size / length.astype(jnp.float32)
-    place = (pixels.astype(jnp.float32) + 0.5) * scale - 0.5
+    scale = size / length.astype(dtype)
+    place = (pixels.astype(dtype) + 0.5) * scale - 0.5
     low = jnp.floor(place)
-    cells = jnp.arange(size, dtype=jnp.float32)[None]
-    total = jnp.zeros((pixels.shape[0], size), jnp.float32)
+    cells = jnp.arange(size, dtype=dtype)[None]
+    total = jnp.zeros((pixels.shape[0], size), dtype)
     for tap in (-1.0, 0.0, 1.0, 2.0):
         # Taps beyond the border are those of the border.
         cell = jnp.clip(low + tap, 0, size - 1)[:, None]
