@@ -1,6 +1,6 @@
 """Faster, Mask and Keypoint R-CNN on a slimmable backbone (paper, section 4.4)."""
 
-from slimjax.detection.create import create_model
+from slimjax.detection.create import create_model, init_variables, with_backbone
 from slimjax.detection.model import SlimmableRCNN
 from slimjax.detection.settings import DETECTORS, PRESETS, Settings, settings
 
@@ -10,5 +10,7 @@ __all__ = [
     'Settings',
     'SlimmableRCNN',
     'create_model',
+    'init_variables',
     'settings',
+    'with_backbone',
 ]

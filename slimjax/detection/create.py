@@ -9,6 +9,7 @@ from jax import Array
 
 from slimjax.detection.model import SlimmableRCNN
 from slimjax.detection.settings import Detector, settings
+from slimjax.variables import check_shapes
 from slimjax.width import widest_first
 
 _MODEL_FIELDS = tuple(
@@ -54,34 +55,47 @@ def create_model(
     return model
 
 
-def init_variables(
-    model: SlimmableRCNN, key: Array, image_shape: tuple[int, int] = (64, 64)
-) -> dict[str, Any]:
-    """Returns the variables of all widths.
+def init_variables(model: SlimmableRCNN, key: Array) -> dict[str, Any]:
+    """Returns the variables of all widths, on a small image as they depend on none.
 
     Args:
         model: a detector.
         key: of the random numbers.
-        image_shape: height and width in pixels, on which no variable depends.
 
     Example:
+        >>> import jax
         >>> model = create_model('faster_rcnn', 'tiny', num_classes=3, widths=(1.0,),
         ...                      stage_sizes=(1, 1, 1, 1), base_features=8)
-        >>> shapes = jax.eval_shape(lambda key: init_variables(model, key),
-        ...                         jax.random.key(0))
+        >>> shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
         >>> shapes['params']['box_head']['classes']['kernel'].shape
         (64, 3)
     """
-    return model.init(key, example_batch(image_shape))
+    return model.init(key, jnp.zeros((1, 64, 64, 3), jnp.float32))
 
 
-def example_batch(image_shape: tuple[int, int]) -> Mapping[str, Array]:
-    """Returns what detection needs of a batch, of one black image.
+def with_backbone(
+    variables: Mapping[str, Any], classifier: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns a detector's variables with the backbone of a classifier.
+
+    Args:
+        variables: of the detector.
+        classifier: of a `ResNet` of the same widths and size, such as `load_torch`
+            reads; its classifying layer is left out.
+
+    Raises:
+        ValueError: a classifier of other widths or sizes.
 
     Example:
-        >>> sorted(example_batch((32, 64)))
-        ['image', 'image_size', 'original_size']
+        >>> variables = {'params': {'backbone': {'a': jnp.zeros(2)}, 'head': {}}}
+        >>> classifier = {'params': {'a': jnp.ones(2), 'classifier': {}}}
+        >>> with_backbone(variables, classifier)['params']['backbone']['a'].tolist()
+        [1.0, 1.0]
     """
-    size = jnp.array([image_shape], jnp.int32)
-    image = jnp.zeros((1, *image_shape, 3), jnp.float32)
-    return {'image': image, 'image_size': size, 'original_size': size}
+    own = {name: tree['backbone'] for name, tree in variables.items()}
+    found = {
+        name: {layer: each for layer, each in tree.items() if layer != 'classifier'}
+        for name, tree in classifier.items()
+    }
+    check_shapes(own, found, 'the classifier')
+    return {name: {**tree, 'backbone': found[name]} for name, tree in variables.items()}

@@ -29,8 +29,8 @@ class ProposalHead(nn.Module):
         >>> import functools
         >>> head = ProposalHead(3, functools.partial(SlimConv, slim_output=False))
         >>> maps = [jnp.ones((2, 4, 4, 8)), jnp.ones((2, 2, 2, 8))]
-        >>> variables = head.init(jax.random.key(0), maps)
-        >>> logits, deltas = head.apply(variables, maps)
+        >>> logits, deltas = jax.eval_shape(
+        ...     lambda: head.init_with_output(jax.random.key(0), maps)[0])
         >>> logits[0].shape, deltas[1].shape
         ((2, 48), (2, 12, 4))
     """
@@ -69,8 +69,9 @@ class BoxHead(nn.Module):
         >>> head = BoxHead(3, 16, functools.partial(SlimDense, slim_output=False),
         ...                nn.initializers.lecun_normal())
         >>> features = jnp.ones((2, 5, 7, 7, 8))
-        >>> variables = head.init(jax.random.key(0), features)
-        >>> [each.shape for each in head.apply(variables, features)]
+        >>> found = jax.eval_shape(
+        ...     lambda: head.init_with_output(jax.random.key(0), features)[0])
+        >>> [each.shape for each in found]
         [(2, 5, 3), (2, 5, 3, 4)]
     """
 
@@ -148,8 +149,8 @@ class MaskHead(nn.Module):
         >>> import functools
         >>> head = MaskHead(3, (8,), functools.partial(SlimConv, slim_output=False))
         >>> features = jnp.ones((2, 5, 14, 14, 8))
-        >>> variables = head.init(jax.random.key(0), features)
-        >>> head.apply(variables, features).shape
+        >>> jax.eval_shape(
+        ...     lambda: head.init_with_output(jax.random.key(0), features)[0]).shape
         (2, 5, 28, 28, 3)
     """
 
@@ -183,8 +184,8 @@ class KeypointHead(nn.Module):
         >>> import functools
         >>> conv = functools.partial(SlimConv, slim_output=False)
         >>> head, features = KeypointHead(17, (8,), conv), jnp.ones((2, 5, 14, 14, 8))
-        >>> variables = head.init(jax.random.key(0), features)
-        >>> head.apply(variables, features).shape
+        >>> jax.eval_shape(
+        ...     lambda: head.init_with_output(jax.random.key(0), features)[0]).shape
         (2, 5, 56, 56, 17)
     """
 

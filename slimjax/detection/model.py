@@ -1,55 +1,32 @@
-"""The slimmable R-CNNs: a backbone of any width under a whole pyramid and heads."""
+"""The slimmable R-CNNs: what they find, and what they are trained by."""
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from slimjax.batch_moments import NormBatch
-from slimjax.convolution import Form
 from slimjax.detection import losses as loss
-from slimjax.detection.anchors import pyramid_anchors
 from slimjax.detection.draw import (
     DrawnBoxes,
     draw_anchors,
     draw_boxes,
     positive_slots,
 )
-from slimjax.detection.heads import (
-    BoxHead,
-    Doubling,
-    KeypointHead,
-    MaskHead,
-    ProposalHead,
-)
+from slimjax.detection.network import Batch, RCNNNetwork
 from slimjax.detection.postprocess import decode_keypoints, detect
-from slimjax.detection.proposals import Proposals, propose
-from slimjax.detection.pyramid import FeaturePyramid
-from slimjax.detection.roi_align import assign_levels, roi_align
-from slimjax.detection.settings import Detector, Settings
+from slimjax.detection.proposals import Proposals
+from slimjax.detection.settings import Settings
 from slimjax.detection.targets import keypoint_targets, mask_targets
 from slimjax.dtypes import at_least_float32
-from slimjax.layers import SlimConv, SlimDense
-from slimjax.models.resnet import ResNet
-from slimjax.width import Width, truncate, widest
+from slimjax.width import Width
 
-Batch = Mapping[str, Array]
-
-_INITS = {
-    # Glorot's and He's uniform kernels, the latter with a = 1, and torch.nn.Linear's.
-    'xavier': nn.initializers.glorot_uniform(),
-    'kaiming': nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform'),
-    'torch': nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
-}
 _BOX_BINS, _MASK_BINS, _KEYPOINT_BINS = 7, 14, 14
 
 
-class SlimmableRCNN(nn.Module):
+class SlimmableRCNN(RCNNNetwork):
     """Faster, Mask or Keypoint R-CNN whose backbone runs at several widths.
 
     Only the backbone is slimmed; the feature pyramid and the heads are whole at every
@@ -63,143 +40,44 @@ class SlimmableRCNN(nn.Module):
     `masks` `[B, N, side, side]`, each cut to its box, 0 or 1, or `keypoints`
     `[B, N, K, 3]`: x, y and visibility.
 
-    Attributes:
-        detector: `'faster_rcnn'`, `'mask_rcnn'` or `'keypoint_rcnn'`.
-        settings: see `slimjax.detection.settings`.
-        num_classes: with the background, which is class 0.
-        num_keypoints: of a keypoint detector.
-        widths: of the backbone.
-        stage_sizes: blocks of the stages of the backbone, a `ResNet`.
-        base_features: of the backbone.
-        norm_batch: images that are normalised together, where the norm is trained.
-        axis_name: the mapped axis of devices, if any.
-        dtype: type of the computation.
-        param_dtype: type of the parameters.
-        conv_form: see `slimjax.convolution`.
+    Its fields are those of `slimjax.detection.network.RCNNNetwork`.
+
+    Example:
+        >>> from slimjax.detection import create_model
+        >>> model = create_model('faster_rcnn', 'tiny', num_classes=3, widths=(1.0,),
+        ...                      stage_sizes=(1, 1, 1, 1), base_features=8)
+        >>> images = jnp.zeros((2, 64, 64, 3))
+        >>> found = jax.eval_shape(lambda: model.init_with_output(
+        ...     jax.random.key(0), images)[0])
+        >>> found['boxes'].shape, found['labels'].shape
+        ((2, 20, 4), (2, 20))
     """
 
-    detector: Detector
-    settings: Settings
-    num_classes: int = 81
-    num_keypoints: int = 17
-    widths: Sequence[Width] = (0.25, 0.5, 0.75, 1.0)
-    stage_sizes: Sequence[int] = (3, 4, 6, 3)
-    base_features: int = 64
-    norm_batch: NormBatch = 'device'
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-    conv_form: Form = 'auto'
-
-    def setup(self):
-        options = self.settings
-        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-        self.backbone = ResNet(
-            num_classes=0,
-            widths=self.widths,
-            stage_sizes=self.stage_sizes,
-            base_features=self.base_features,
-            stride_on_1x1=options.stride_on_1x1,
-            norm_batch=self.norm_batch,
-            axis_name=self.axis_name,
-            conv_form=self.conv_form,
-            **types,
-        )
-        whole = {'slim_output': False, **types}
-        conv = partial(SlimConv, conv_form=self.conv_form, **whole)
-        # Channels of C2 to C5: 4, 8, 16 and 32 times those of the stem.
-        widest_features = [
-            truncate(self.base_features * 4 * 2**stage, widest(self.widths))
-            for stage in range(len(self.stage_sizes))
-        ]
-        self.pyramid = FeaturePyramid(
-            options.pyramid_features,
-            widest_features,
-            conv,
-            _INITS[options.pyramid_init],
-        )
-        self.proposal_head = ProposalHead(len(options.anchor_ratios), conv)
-        self.box_head = BoxHead(
-            self.num_classes,
-            options.box_features,
-            partial(SlimDense, **whole),
-            _INITS[options.box_init],
-        )
-        if self.detector == 'mask_rcnn':
-            self.mask_head = MaskHead(
-                self.num_classes,
-                options.mask_features,
-                conv,
-                partial(Doubling, **types),
-            )
-        if self.detector == 'keypoint_rcnn':
-            self.keypoint_head = KeypointHead(
-                self.num_keypoints,
-                options.keypoint_features,
-                conv,
-                partial(nn.ConvTranspose, **types),
-            )
-
     def __call__(
-        self, batch: Batch, *, width: Width | None = None, train: bool = False
-    ) -> dict[str, Array]:
-        """Returns the detections of a batch; see `predict`.
-
-        Initialises the parameters of all heads, and of all widths.
-        """
-        return self.predict(batch, width=width)
-
-    def maps(
         self,
         images: Float[Array, 'batch height width channels'],
         *,
         width: Width | None = None,
         train: bool = False,
-    ) -> list[Array]:
-        """Returns the maps P2 to P6.
+    ) -> dict[str, Array]:
+        """Returns what is found in images without padding; see `predict`.
 
-        Raises:
-            ValueError: sides that are no multiples of 32.
+        Args:
+            images: normalised; their sides are multiples of 32 px.
+            width: of the backbone.
+            train: as of `maps`; that `init` makes all variables takes no more.
         """
-        height, across = images.shape[1:3]
-        if height % 32 or across % 32:
-            raise ValueError(
-                f'image is {height} x {across} px: pad its sides to multiples of 32'
-            )
-        train = train and self.settings.norm != 'frozen'
-        stages = self.backbone(images, width=width, train=train, features=True)
-        return self.pyramid(list(stages.values()))
-
-    def proposals(
-        self, batch: Batch, *, width: Width | None = None, train: bool = False
-    ) -> Proposals:
-        """Returns the proposals of each image, as many as in training or not."""
-        maps = self.maps(batch['image'], width=width)
-        return self._proposals(maps, batch, train)
-
-    def _proposals(self, maps, batch: Batch, train: bool) -> Proposals:
-        logits, deltas = self.proposal_head(maps)
-        return self._proposed(
-            logits, deltas, self._anchors(maps, batch), batch, train=train
-        )
-
-    def _anchors(self, maps, batch: Batch) -> list[Array]:
-        options = self.settings
-        levels = pyramid_anchors(
-            options.anchors,
-            batch['image'].shape[1:3],
-            [each.shape[1:3] for each in maps],
-            options.anchor_sizes,
-            options.anchor_ratios,
-        )
-        dtype = at_least_float32(self.dtype)
-        return [jnp.asarray(each, dtype) for each in levels]
+        size = jnp.array(images.shape[1:3], jnp.int32)
+        sizes = jnp.broadcast_to(size[None], (images.shape[0], 2))
+        batch = {'image': images, 'image_size': sizes, 'original_size': sizes}
+        return self.predict(batch, width=width, train=train)
 
     def predict(
         self,
         batch: Batch,
         *,
         width: Width | None = None,
+        train: bool = False,
         proposals: Proposals | None = None,
     ) -> dict[str, Array]:
         """Returns what is found in each image, D detections, the likeliest first.
@@ -207,6 +85,7 @@ class SlimmableRCNN(nn.Module):
         Args:
             batch: as of this class; what training alone needs is not looked at.
             width: of the backbone.
+            train: as of `maps`.
             proposals: of each image; None takes those of the first stage.
 
         Returns:
@@ -215,23 +94,23 @@ class SlimmableRCNN(nn.Module):
             probabilities over the box, or `keypoints` `[B, D, K, 3]`: x, y and score.
         """
         options = self.settings
-        maps = self.maps(batch['image'], width=width)
+        maps = self.maps(batch['image'], width=width, train=train)
         if proposals is None:
-            proposals = self._proposals(maps, batch, False)
-        logits, deltas = self.box_head(self._features(maps, proposals.boxes, _BOX_BINS))
+            proposals = self.proposals_of(maps, batch, train=False)
+        logits, deltas = self.box_head(self.features(maps, proposals.boxes, _BOX_BINS))
         found = jax.vmap(partial(detect, options=options))(
             logits, deltas, proposals.boxes, proposals.valid, batch['image_size']
         )
         result = found._asdict()
         if self.detector == 'mask_rcnn':
-            features = self._features(maps, found.boxes, _MASK_BINS)
+            features = self.features(maps, found.boxes, _MASK_BINS)
             masks = self.mask_head(features)
             own = found.labels[..., None, None, None]
             result['masks'] = jax.nn.sigmoid(
                 jnp.take_along_axis(masks, own, axis=-1)[..., 0]
             )
         if self.detector == 'keypoint_rcnn':
-            features = self._features(maps, found.boxes, _KEYPOINT_BINS)
+            features = self.features(maps, found.boxes, _KEYPOINT_BINS)
             points = self._places(self.keypoint_head(features), found.boxes)
             result['keypoints'] = jnp.where(found.valid[..., None, None], points, 0)
         boxes = found.boxes + _to_edges(batch, options, found.boxes.dtype)
@@ -270,11 +149,11 @@ class SlimmableRCNN(nn.Module):
         first, second = (None, None) if keys is None else (keys[:, 0], keys[:, 1])
         maps = self.maps(batch['image'], width=width, train=train)
         logits, deltas = self.proposal_head(maps)
-        anchors = self._anchors(maps, batch)
+        anchors = self.anchors(maps, batch)
         if proposals is None:
             # Nothing is learnt through the place of a proposal.
             stopped = lax.stop_gradient((logits, deltas))
-            proposals = self._proposed(*stopped, anchors, batch, train=True)
+            proposals = self.proposed(*stopped, anchors, batch, train=True)
 
         def drawn_anchors(each):
             return draw_anchors(jnp.concatenate(anchors), *each, options)
@@ -294,7 +173,7 @@ class SlimmableRCNN(nn.Module):
         boxes = jax.vmap(partial(draw_boxes, options=options))(
             proposals.boxes, proposals.valid, truths, batch['labels'], usable, second
         )
-        logits, deltas = self.box_head(self._features(maps, boxes.boxes, _BOX_BINS))
+        logits, deltas = self.box_head(self.features(maps, boxes.boxes, _BOX_BINS))
         result |= loss.box_losses(
             logits,
             deltas,
@@ -313,7 +192,7 @@ class SlimmableRCNN(nn.Module):
 
     def _mask_loss(self, maps, boxes: DrawnBoxes, truths, batch: Batch) -> Array:
         options = self.settings
-        logits = self.mask_head(self._features(maps, boxes.boxes, _MASK_BINS))
+        logits = self.mask_head(self.features(maps, boxes.boxes, _MASK_BINS))
         targets = jax.vmap(
             partial(mask_targets, size=2 * _MASK_BINS, alignment=options.roi_alignment)
         )(
@@ -329,7 +208,7 @@ class SlimmableRCNN(nn.Module):
 
     def _keypoint_loss(self, maps, boxes: DrawnBoxes, batch: Batch) -> Array:
         options = self.settings
-        logits = self.keypoint_head(self._features(maps, boxes.boxes, _KEYPOINT_BINS))
+        logits = self.keypoint_head(self.features(maps, boxes.boxes, _KEYPOINT_BINS))
         keypoints = batch['keypoints'].astype(boxes.boxes.dtype)
         keypoints = keypoints + _shift(options, keypoints)
         own = jax.vmap(lambda points, truth: points[truth])(keypoints, boxes.truths)
@@ -338,30 +217,6 @@ class SlimmableRCNN(nn.Module):
         )(own, boxes.boxes)
         counts &= boxes.positive[..., None]
         return loss.keypoint_loss(logits, cells, counts)
-
-    def _proposed(self, logits, deltas, anchors, batch, *, train) -> Proposals:
-        return jax.vmap(
-            partial(propose, options=self.settings, train=train),
-            in_axes=(0, 0, None, 0),
-        )(logits, deltas, anchors, batch['image_size'])
-
-    def _features(self, maps, boxes, size) -> Array:
-        """RoIAlign of boxes from P2 to P5."""
-        options = self.settings
-        levels = assign_levels(
-            boxes,
-            scale_epsilon=options.level_scale_epsilon,
-            epsilon=options.level_epsilon,
-            legacy=options.legacy,
-        )
-        return roi_align(
-            maps[:4],
-            boxes,
-            levels,
-            size,
-            alignment=options.roi_alignment,
-            form=options.roi_align_form,
-        )
 
     def _places(self, logits, boxes) -> Array:
         """Keypoints of the detections of all images."""

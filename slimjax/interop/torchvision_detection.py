@@ -55,8 +55,8 @@ def load_torchvision_detection(
         >>> model = slimjax.detection.create_model(
         ...     'faster_rcnn', 'tiny', num_classes=3, widths=(1.0,),
         ...     stage_sizes=(1, 1, 1, 1), base_features=8)
-        >>> variables = jax.tree.map(np.ones_like, jax.eval_shape(
-        ...     lambda: init_variables(model, jax.random.key(0))))
+        >>> shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+        >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
         >>> state = torchvision_detection_state_dict(variables, model)
         >>> state['roi_heads.box_predictor.cls_score.weight'].shape
         (3, 64)
