@@ -1,1 +1,16 @@
-"""Faster, Mask and Keypoint R-CNN on a slimmable backbone, with static shapes."""
+"""Faster, Mask and Keypoint R-CNN on a slimmable backbone (paper, section 4.4)."""
+
+from slimjax.detection.create import create_model, init_variables, with_backbone
+from slimjax.detection.model import SlimmableRCNN
+from slimjax.detection.settings import DETECTORS, PRESETS, Settings, settings
+
+__all__ = [
+    'DETECTORS',
+    'PRESETS',
+    'Settings',
+    'SlimmableRCNN',
+    'create_model',
+    'init_variables',
+    'settings',
+    'with_backbone',
+]

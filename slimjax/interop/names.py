@@ -29,12 +29,14 @@ class Entry(NamedTuple):
         group: which of `groups` equal parts of the array's last axis it is: the
             published ShuffleNet has a convolution for each group.
         groups: number of such parts.
+        layout: how it is laid out there, one of `slimjax.interop.layouts`.
     """
 
     key: str
     path: tuple[str, ...]
     group: int = 0
     groups: int = 1
+    layout: str = 'plain'
 
 
 class Unit(NamedTuple):

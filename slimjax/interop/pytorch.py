@@ -1,7 +1,8 @@
 """Checkpoints of the published PyTorch networks, and of torchvision, in and out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from slimjax.interop.layouts import LAYOUTS
 from slimjax.interop.names import Entry, published_entries, torchvision_entries
 from slimjax.interop.torch_file import read_torch_file, write_torch_file
 from slimjax.models import SlimmableClassifier
@@ -61,7 +63,7 @@ def load_torch(
         >>> jax.tree.structure(again) == jax.tree.structure(variables)
         True
     """
-    tensors = _tensors(source)
+    tensors = read_tensors(source)
     foreign = any(key.startswith(('layer1.', 'features.1.conv.')) for key in tensors)
     entries_of = torchvision_entries if foreign else published_entries
     stem = next((tensors[name] for name in _STEMS if name in tensors), None)
@@ -69,31 +71,20 @@ def load_torch(
     images = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
     template = jax.eval_shape(model.init, jax.random.key(0), images)
     entries = entries_of(model, template)
-    _check(entries, tensors, template, type(model).__name__)
-    parts: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for entry in entries:
-        parts.setdefault(entry.path, []).append(_ours(tensors[entry.key]))
-    leaves = {path: np.concatenate(arrays, -1) for path, arrays in parts.items()}
+    sort = None
     if sort_by is not None:
         if not foreign:
             raise ValueError(
                 f'sort_by={sort_by!r} is for networks of torchvision: the narrow '
                 'widths of this one were trained with the channels in their order'
             )
-        alone = model.clone(widths=(1.0,))
-        ordered = sort_channels(
-            alone, unflatten_dict(leaves), sort_by, image_shape=images.shape[1:]
+        sort = partial(
+            sort_channels,
+            model.clone(widths=(1.0,)),
+            by=sort_by,
+            image_shape=images.shape[1:],
         )
-        leaves = flatten_dict(ordered)
-
-    def choose(path, leaf):
-        names = tuple(each.key for each in path)
-        found = leaves.get(names)
-        if found is None:  # The norm of another width than torchvision's.
-            found = leaves[_at_width_one(names)][: leaf.shape[0]]
-        return jnp.asarray(found, leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(choose, template)
+    return filled(entries, tensors, template, type(model).__name__, sort)
 
 
 def torch_state_dict(
@@ -114,9 +105,7 @@ def torch_state_dict(
     """
     state = {}
     for entry in published_entries(model, variables):
-        array = np.asarray(_at(variables, entry.path))
-        part = np.split(array, entry.groups, axis=-1)[entry.group]
-        state[entry.key] = np.ascontiguousarray(_theirs(part))
+        state[entry.key] = tensor_of(entry, variables)
         if entry.key.endswith('.running_var'):
             counter = entry.key.replace('running_var', _COUNTER)
             state[counter] = np.zeros((), np.int64)
@@ -142,8 +131,61 @@ def export_torch(
     write_torch_file(path, {_PREFIX + key: array for key, array in state.items()})
 
 
-def _tensors(source) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint without prefixes and counters."""
+def filled(
+    entries: list[Entry],
+    tensors: Mapping[str, np.ndarray],
+    template: Mapping[str, Any],
+    model_name: str,
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Returns variables like `template` with the values of a state dict.
+
+    Args:
+        entries: where each tensor belongs.
+        tensors: the state dict, see `read_tensors`.
+        template: the variables, or their shapes. A norm of which no tensor tells is
+            that of another width than 1.0, and gets a slice of the latter's.
+        model_name: for messages.
+        change: of the variables that the tensors tell of, before others become their
+            slices.
+
+    Raises:
+        ValueError: tensors that are missing, of no use or of another shape.
+    """
+    _check(entries, tensors, template, model_name)
+    parts: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for entry in entries:
+        ours = LAYOUTS[entry.layout].ours(tensors[entry.key])
+        parts.setdefault(entry.path, []).append(ours)
+    leaves = {path: np.concatenate(arrays, -1) for path, arrays in parts.items()}
+    if change is not None:
+        leaves = flatten_dict(change(unflatten_dict(leaves)))
+
+    def choose(path, leaf):
+        names = tuple(each.key for each in path)
+        found = leaves.get(names)
+        if found is None:
+            found = leaves[_at_width_one(names)][: leaf.shape[0]]
+        return jnp.asarray(found, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(choose, template)
+
+
+def tensor_of(entry: Entry, variables: Mapping[str, Any]) -> np.ndarray:
+    """Returns what PyTorch keeps of the variables at an entry."""
+    array = np.asarray(_at(variables, entry.path))
+    part = np.split(array, entry.groups, axis=-1)[entry.group]
+    return np.ascontiguousarray(LAYOUTS[entry.layout].theirs(part))
+
+
+def read_tensors(
+    source: str | os.PathLike | Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """Returns the tensors of a checkpoint, without prefixes and counters.
+
+    Raises:
+        ValueError: there are none, or integers among them.
+    """
     state, where = source, 'the state dict'
     if isinstance(source, str | os.PathLike):
         state, where = read_torch_file(source), os.fspath(source)
@@ -184,7 +226,8 @@ def _check(entries: list[Entry], tensors, template, model_name: str) -> None:
     wrong = []
     for entry in entries:
         *rest, last = _at(template, entry.path).shape
-        needed = _theirs(np.broadcast_to(0, (*rest, last // entry.groups))).shape
+        whole = np.broadcast_to(0, (*rest, last // entry.groups))
+        needed = LAYOUTS[entry.layout].theirs(whole).shape
         found = tensors[entry.key].shape
         if found != needed:
             wrong.append(f'{entry.key} is {list(found)}, needed is {list(needed)}')
@@ -192,15 +235,6 @@ def _check(entries: list[Entry], tensors, template, model_name: str) -> None:
         raise ValueError(
             f'this is a checkpoint of another {model_name}: ' + '; '.join(wrong)
         )
-
-
-def _ours(tensor: np.ndarray) -> np.ndarray:
-    """OIHW to HWIO, (out, in) to (in, out)."""
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
-
-
-def _theirs(array: np.ndarray) -> np.ndarray:
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
 def _at_width_one(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ class ResNet(SlimmableClassifier):
             channels of the one before, the first `4 * base_features`.
         zero_init_residual: start the last scale of each residual branch at 0 (Goyal
             et al., 2017), which the published code does not.
+        stride_on_1x1: the stride of a block stands on its first convolution (He et al.,
+            2016, as Caffe's weights have it) instead of its 3x3.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -39,6 +41,7 @@ class ResNet(SlimmableClassifier):
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
     base_features: int = 64
     zero_init_residual: bool = False
+    stride_on_1x1: bool = False
 
     @nn.compact
     def __call__(
@@ -68,6 +71,7 @@ class ResNet(SlimmableClassifier):
                     2 if index == 0 and stage > 1 else 1,
                     conv_norm,
                     self.zero_init_residual,
+                    self.stride_on_1x1,
                     name=f'stage{stage}_block{index + 1}',
                 )
                 maps, inputs = block(maps, **run), _EXPANSION * block.channels
@@ -83,13 +87,19 @@ class Bottleneck(nn.Module):
     strides: int
     conv_norm: partial[ConvNorm]
     zero_init: bool
+    stride_on_1x1: bool
 
     @nn.compact
     def __call__(self, maps: Maps, *, width: Width, train: bool) -> Maps:
         run = {'width': width, 'train': train}
         outputs = _EXPANSION * self.channels
-        hidden = self.conv_norm(self.channels, 1, name='conv1')(maps, **run)
-        hidden = self.conv_norm(self.channels, 3, strides=self.strides, name='conv2')(
+        first, second = self.strides, 1
+        if not self.stride_on_1x1:
+            first, second = second, first
+        hidden = self.conv_norm(self.channels, 1, strides=first, name='conv1')(
+            maps, **run
+        )
+        hidden = self.conv_norm(self.channels, 3, strides=second, name='conv2')(
             hidden, **run
         )
         hidden = self.conv_norm(
