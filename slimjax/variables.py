@@ -53,13 +53,14 @@ def apply_train(
         The output, and `stats` with the running statistics of `width` renewed.
 
     Example:
-        >>> import jax, jax.numpy as jnp, slimjax
+        >>> import functools, jax, jax.numpy as jnp, slimjax
         >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,)}
         >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((2, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> params, stats = split_variables(variables)
-        >>> logits, stats = apply_train(model, params, stats, images, width=0.5)
+        >>> apply = jax.jit(functools.partial(apply_train, model, width=0.5))
+        >>> logits, stats = apply(params, stats, images)
         >>> logits.shape
         (2, 10)
     """

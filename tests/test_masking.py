@@ -95,9 +95,8 @@ def check_masked_is_sliced(name, data):
         functools.partial(sliced.init, width='whole'), jax.random.key(0), images
     )
     variables = filled(shapes, 0)
-    expected, _ = sliced.apply(
-        variables, images, width='drawn', train=True, mutable=['batch_stats_drawn']
-    )
+    options = {'width': 'drawn', 'train': True, 'mutable': ['batch_stats_drawn']}
+    expected, _ = jax.jit(functools.partial(sliced.apply, **options))(variables, images)
     counts = {tuple(path.split('/')): jnp.array(n) for path, n in drawn.channels}
     found = masked_pass(name)(variables['params'], images, unflatten_dict(counts))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

@@ -60,7 +60,7 @@ def save_pretrained(
         >>> sorted(path.name for path in directory.iterdir())
         ['README.md', 'config.json', 'model.safetensors']
         >>> narrow, own = from_pretrained(directory, width=0.5)
-        >>> narrow.apply(own, images).shape
+        >>> jax.jit(narrow.apply)(own, images).shape
         (1, 10)
     """
     held = model_to_json(model)

@@ -61,7 +61,8 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
         >>> model = create_model('resnet14', num_classes=10, **fields)
         >>> images = jnp.ones((2, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> model.apply(variables, images, width=0.5).shape
+        >>> apply = jax.jit(model.apply, static_argnames='width')
+        >>> apply(variables, images, width=0.5).shape
         (2, 10)
     """
     known = model_fields(name)

@@ -34,7 +34,8 @@ class ResNet(SlimmableClassifier):
         >>> model = ResNet(num_classes=10, stage_sizes=(1,))
         >>> images = jnp.ones((1, 32, 32, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-        >>> model.apply(variables, images, width=0.25).shape
+        >>> apply = jax.jit(model.apply, static_argnames='width')
+        >>> apply(variables, images, width=0.25).shape
         (1, 10)
     """
 

@@ -263,7 +263,8 @@ def test_stablehlo_is_read_where_only_jax_is_installed(bundles, network):
     )
     assert done.returncode == 0, done.stderr
     model, variables = network
-    expected = model.apply(variables, np.ones((3, *IMAGE), np.float32), width=0.5)
+    apply = jax.jit(model.apply, static_argnames='width')
+    expected = apply(variables, np.ones((3, *IMAGE), np.float32), width=0.5)
     found = np.array(json.loads(done.stdout))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 

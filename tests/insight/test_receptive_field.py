@@ -56,7 +56,7 @@ def seen_by_gradient(model, variables, name, shape, place):
 def test_pads_strides_dilation_and_branches_are_followed():
     shape = (12, 14, 3)
     model = Net()
-    variables = model.init(jax.random.key(0), jnp.ones((1, *shape)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, *shape)))
     layer = layer_of(model, variables, shape, 'sum')
     fields = receptive_fields(model, variables, layer, shape)
     rows, columns = layer.space

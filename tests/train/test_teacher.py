@@ -1,5 +1,6 @@
 """A network that learns from another, trained before it."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -43,10 +44,12 @@ def test_the_loss_is_against_the_logits_of_the_teacher_in_evaluation(teacher, tm
     batch = next(reader)
     reader.close()
     images = normalize(batch['image'], config.mean, config.std)
-    soft = trained.model.apply(trained.variables, images, width=1.0, train=False)
+    soft = jax.jit(trained.model.apply)(trained.variables, images)
     model = run.model.clone(axis_name=None)
     state = run.new_state()
-    logits, _ = apply_train(model, state.params, state.stats, images, width=0.5)
+    logits, _ = jax.jit(apply_train, static_argnames=('model', 'width'))(
+        model, state.params, state.stats, images, width=0.5
+    )
     assert loss == pytest.approx(float(cross_entropy(logits, None, soft)), rel=1e-5)
     labels = jnp.asarray(batch['label'])
     assert abs(loss - float(cross_entropy(logits, labels))) > 1e-3
