@@ -53,7 +53,9 @@ def main() -> None:
     with readable_mistakes():
         runtime = load(flags.bundle, threads=flags.threads)
         costs = read_costs(flags.costs) if flags.costs else _timed(runtime)
-        budget = flags.budget or 1.5 * costs[runtime.widths[0]].typical
+        budget = flags.budget
+        if budget is None:
+            budget = 1.5 * costs[runtime.widths[0]].typical
         controller = Controller(costs, budget)
         settings = {name: getattr(flags, name) for name in ('rate', 'seconds')}
         settings['processes'] = flags.processes

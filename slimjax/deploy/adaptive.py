@@ -43,8 +43,8 @@ class AdaptiveRuntime:
         runtime: of a bundle.
         controller: of the same widths.
         log: of that controller, if any.
-        meter: a count of what is spent, in the unit of the budget; of energy, that of
-            the whole device, as `slimjax.insight.energy` reads it.
+        meter: a count of what is spent, in the unit of the budget; of energy
+            `slimjax.insight.energy.Millijoules`, which is of the whole device.
         clock: seconds, for the controller.
 
     Attributes:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from slimjax.deploy.confidence import probabilities
 from slimjax.deploy.runtime import Runtime
 
 
@@ -38,6 +38,21 @@ class Answers(NamedTuple):
 
     probabilities: np.ndarray
     stages: np.ndarray
+
+
+def probabilities(
+    logits: Float[np.ndarray, 'images classes'], temperature: float = 1.0
+) -> Float[np.ndarray, 'images classes']:
+    """Returns what the logits say of each class, after a division by a temperature.
+
+    Example:
+        >>> probabilities(np.array([[0.0, 2 * np.log(3)]]), temperature=2.0).round(3)
+        array([[0.25, 0.75]])
+    """
+    # By hand, as scipy's softmax would make `import slimjax` slower.
+    scaled = logits / temperature
+    parts = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return parts / parts.sum(-1, keepdims=True)
 
 
 class CascadeRuntime:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slimjax.deploy.cascade import Cascade
-from slimjax.deploy.confidence import calibration_error, fit_temperature, probabilities
+from slimjax.deploy.cascade import Cascade, probabilities
+from slimjax.deploy.confidence import calibration_error, fit_temperature
 
 # A further stage has to pay for all before it.
 _MOST_STAGES = 3

@@ -3,23 +3,11 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 # Temperatures lie between 1 / 20 and 20: beyond, an infinite one may be as good.
 _LOG_RANGE = (-3.0, 3.0)
 _BINS = 15
-
-
-def probabilities(
-    logits: Float[np.ndarray, 'images classes'], temperature: float = 1.0
-) -> Float[np.ndarray, 'images classes']:
-    """Returns what the logits say of each class, after a division by a temperature.
-
-    Example:
-        >>> probabilities(np.array([[0.0, 2 * np.log(3)]]), temperature=2.0).round(3)
-        array([[0.25, 0.75]])
-    """
-    return softmax(logits / temperature, axis=-1)
 
 
 def fit_temperature(
@@ -35,6 +23,7 @@ def fit_temperature(
         labels: of the same images.
 
     Example:
+        >>> from slimjax.deploy.cascade import probabilities
         >>> logits = np.tile([[4.0, 0.0]], (4, 1))  # 98 % sure, and right 3 times of 4
         >>> temperature = fit_temperature(logits, np.array([0, 0, 0, 1]))
         >>> round(float(probabilities(logits, temperature)[0, 0]), 3)

@@ -6,6 +6,7 @@ whole package: what else runs there is counted too, and so is what it takes idle
 
 import os
 import pathlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -153,3 +154,37 @@ def joules_a_run(meter: Meter, run: Callable[[], object], seconds: float = 1) ->
         run()
         count += 1
     return meter.joules(before, meter.read()) / count
+
+
+class Millijoules:
+    """A count of millijoules that never goes back, as a counter does when it is full.
+
+    Call it more often than the counter is full: every few minutes. Threads may share
+    it.
+
+    Args:
+        meter: its device's.
+
+    Example:
+        >>> class Counter:
+        ...     source = 'full at 10 J'
+        ...     seen = iter([(2,), (9,), (1,), (8,), (0,)])
+        ...     def read(self):
+        ...         return next(self.seen)
+        ...     def joules(self, before, after):
+        ...         return (after[0] - before[0]) % 10
+        >>> count = Millijoules(Counter())
+        >>> [count() for _ in range(4)]
+        [7000, 9000, 16000, 18000]
+    """
+
+    def __init__(self, meter: Meter):
+        self._meter, self._last, self._count = meter, meter.read(), 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        with self._lock:
+            now = self._meter.read()
+            self._count += 1000 * self._meter.joules(self._last, now)
+            self._last = now
+            return self._count

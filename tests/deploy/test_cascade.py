@@ -7,7 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from slimjax.deploy.cascade import Cascade, CascadeRuntime, load_cascade
+from slimjax.deploy.cascade import (
+    Cascade,
+    CascadeRuntime,
+    load_cascade,
+    probabilities,
+)
 from slimjax.deploy.cascade_choice import (
     Split,
     calibration,
@@ -16,11 +21,7 @@ from slimjax.deploy.cascade_choice import (
     score,
     temperatures,
 )
-from slimjax.deploy.confidence import (
-    calibration_error,
-    fit_temperature,
-    probabilities,
-)
+from slimjax.deploy.confidence import calibration_error, fit_temperature
 from slimjax.deploy.runtime import Runtime
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.run import Run

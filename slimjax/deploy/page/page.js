@@ -208,7 +208,7 @@ function keep() {
     controller = new Controller(costs, allowed, facts.rule);
     choose(controller.width);
   }
-  slider.disabled = auto.checked;
+  slider.disabled = controller !== null;
   changed = true;
 }
 
