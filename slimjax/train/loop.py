@@ -104,7 +104,7 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
         state = checkpoints.restore(step, state)
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
-        state = fine_tuned(state, run.config, say)
+        state = fine_tuned(state, run, say)
     return replicated(state), step or 0
 
 
