@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slimjax.train.objective import accumulated, sum_over_widths
+from slimjax.train.objective import (
+    accumulated,
+    gradient_in_turn,
+    sum_over_widths,
+    width_gradient,
+)
 from tests.train.small import WIDTHS, problem
 
 
@@ -136,3 +141,19 @@ def test_accumulating_halves_equals_the_whole_batch():
 def test_wrong_arguments_are_refused(widths, options, message):
     with pytest.raises(ValueError, match=message):
         sum_over_widths(lambda: None, widths, **options)
+
+
+def test_each_turn_has_the_gradient_of_one_width_widest_first():
+    _, params, stats, batch, loss_fn = problem()
+    in_turn = jax.jit(gradient_in_turn(loss_fn, WIDTHS, weights={0.5: 2.0}))
+    for turn, width in ((0, 1.0), (1, 0.5), (2, 0.25), (3, 1.0)):
+        gradients, new_stats, result = in_turn(turn, params, stats, batch)
+        alone, own_stats, own = jax.jit(width_gradient(loss_fn, width))(
+            params, stats, batch, None
+        )
+        if width == 0.5:
+            alone = jax.tree.map(lambda leaf: 2 * leaf, alone)
+        assert_trees_close(gradients, alone)
+        assert_trees_close((new_stats, result), (own_stats, own))
+    with pytest.raises(ValueError, match=r"not trained: \['0\.3'\]"):
+        gradient_in_turn(loss_fn, WIDTHS, weights={0.3: 1.0})
