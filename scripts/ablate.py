@@ -12,7 +12,6 @@ docs/ablations.md says more.
 
 import argparse
 import pathlib
-import shlex
 import signal
 import sys
 
@@ -20,7 +19,7 @@ from slimjax.ablate.results import ablation_results, all_arms
 from slimjax.ablate.studies import STUDIES, make_studies
 from slimjax.ablate.table import cosine_lines, study_lines
 from slimjax.allocator import keep_freed_memory
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 from slimjax.compare.harness import plan_arms, train_all
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
@@ -72,8 +71,7 @@ def main() -> None:
             sys.exit('stopped and saved: the same command goes on')
         results = ablation_results(comparison, studies, config)
         if flags.json:
-            command = shlex.join(['python', *sys.argv])
-            write_json(flags.json, {'command': command, **results})
+            write_json(flags.json, {'command': command_line(), **results})
         if flags.plot and results['cosines']:
             plot_gradient_cosine(results['cosines'], flags.plot, flags.title)
     except (ValueError, OSError, ImportError) as error:

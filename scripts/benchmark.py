@@ -25,7 +25,7 @@ from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark import figure
 from slimjax.benchmark.results import benchmark, check_rival
 from slimjax.benchmark.training import benchmark_config
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 from slimjax.train.run import build_model
 
 
@@ -67,7 +67,7 @@ def main() -> None:
                 say=lambda line: print(line, file=sys.stderr),
             )
             print('\n'.join(figure.lines(results)), end='\n\n', flush=True)
-            every.append(results)
+            every.append({'command': command_line(), **results})
             if flags.json:
                 whole = every[0] if len(models) == 1 else every
                 write_json(flags.json, whole)

@@ -15,7 +15,7 @@ import jax
 
 from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark.search import benchmark_search
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     )
     print(json.dumps(results, indent=2))
     if flags.json:
-        write_json(flags.json, results)
+        write_json(flags.json, {'command': command_line(), **results})
 
 
 if __name__ == '__main__':

@@ -11,12 +11,11 @@ reported again. --config.FIELD=VALUE changes any field. docs/compare.md says mor
 
 import argparse
 import pathlib
-import shlex
 import signal
 import sys
 
 from slimjax.allocator import keep_freed_memory
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 from slimjax.compare.arms import ARMS
 from slimjax.compare.harness import plan, train_all
 from slimjax.compare.plot import plot_regret
@@ -82,8 +81,7 @@ def main() -> None:
             sys.exit('stopped and saved: the same command goes on')
         results = comparison_results(comparison, config, flags.margin)
         if flags.json:
-            command = shlex.join(['python', *sys.argv])
-            write_json(flags.json, {'command': command, **results})
+            write_json(flags.json, {'command': command_line(), **results})
         if flags.plot:
             plot_regret(results, flags.plot, flags.title)
     except (ValueError, OSError, ImportError) as error:

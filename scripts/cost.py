@@ -13,12 +13,11 @@ sizes. Energy is read where the device has a counter, see slimjax/insight/energy
 
 import argparse
 import pathlib
-import shlex
 import sys
 
 import jax
 
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
 from slimjax.insight.device_cost import BATCHES, device_costs
@@ -64,8 +63,7 @@ def main() -> None:
     try:
         use_compile_cache()
         name, model, variables, shape = _network(flags, changes)
-        command = shlex.join(['python', *sys.argv])
-        results = {'command': command, 'model': name} | device_costs(
+        results = {'command': command_line(), 'model': name} | device_costs(
             model,
             variables,
             shape,

@@ -13,10 +13,9 @@ what sharing gains over each is printed too.
 
 import argparse
 import pathlib
-import shlex
 import sys
 
-from slimjax.commands import write_json
+from slimjax.commands import command_line, write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.insight.device_cost import BATCHES
 from slimjax.insight.gain import gain_rows
@@ -88,8 +87,7 @@ def main() -> None:
         )
         write_page(facts, output)
         if flags.json:
-            command = shlex.join(['python', *sys.argv])
-            write_json(flags.json, {'command': command, **facts.results()})
+            write_json(flags.json, {'command': command_line(), **facts.results()})
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f'report: {error}')
     print(results_table(facts.costs))

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -180,6 +182,16 @@ def train_workdir(
         say(results_table(results))
         write_json(pathlib.Path(workdir, 'results.json'), results)
     return results
+
+
+def command_line() -> str:
+    """Returns the command that runs, as results state it.
+
+    Example:
+        >>> command_line().startswith('python ')
+        True
+    """
+    return shlex.join(['python', *sys.argv])
 
 
 def write_json(path: str | pathlib.Path, results: Mapping[str, Any]) -> None:
