@@ -66,8 +66,11 @@ def _resized(checkpoint: Checkpoint, run: Run) -> bool:
     meta, most = checkpoint.meta, widest(run.model.widths)
     if meta.get('model') != run.config.model or isinstance(most, ChannelTable):
         return False
-    tables = [name for name in meta['widths'] if name.isdigit()]
-    return not tables and max(map(float, meta['widths'])) != most
+    try:
+        stored = max(float(name) for name in meta['widths'] if not name.isdigit())
+    except ValueError:  # Channel tables have other names.
+        return False
+    return stored != most
 
 
 def _transplanted(state: TrainState, run: Run, say) -> TrainState:

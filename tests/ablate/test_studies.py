@@ -2,7 +2,7 @@
 
 import pytest
 
-from slimjax.ablate.arms import WIDTHS, between
+from slimjax.ablate.arms import WIDTHS, between, joint, of_number
 from slimjax.ablate.results import all_arms
 from slimjax.ablate.studies import STUDIES, make_studies
 from slimjax.compare.cost import training_macs
@@ -102,8 +102,7 @@ def test_numbers_of_widths_are_set_as_the_papers_between_the_ends():
 
 def test_the_joint_network_is_the_one_of_four_widths_where_they_are_the_papers():
     config = tiny_config(widths=(0.25, 0.5, 0.75, 1.0))
-    studies = make_studies(config, ['number', 'one_width'])
-    assert studies['number']['widths_4'] == studies['one_width']['sum']
+    assert of_number(4)(config) == joint(config)
 
 
 def test_published_figures_are_the_papers():

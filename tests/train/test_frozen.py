@@ -16,6 +16,7 @@ from slimjax.train.frozen import freeze, used_at
 from slimjax.train.loop import train
 from slimjax.train.metrics import read_metrics
 from slimjax.train.optimizer import make_optimizer
+from slimjax.train.report import silent
 from slimjax.train.run import Run
 from slimjax.train.state import initial_variables
 from slimjax.train.step import trained_widths
@@ -23,7 +24,6 @@ from slimjax.train.transplant import transplanted
 from tests.train.runs import tiny_config
 
 SHAPE = (8, 8, 1)
-SAY = functools.partial(str)
 
 
 @functools.cache
@@ -63,11 +63,15 @@ def used(*widths, **fields):
 
 
 @pytest.mark.parametrize(
-    ('name', 'norm'),
-    [('sgd', 'private'), ('lars', 'private'), ('adamw', 'shared_affine')],
+    ('name', 'norm', 'widths'),
+    [
+        ('sgd', 'private', (0.25, 0.5, 1.0)),
+        ('lars', 'private', (0.5, 1.0)),
+        ('adamw', 'shared_affine', (0.5, 1.0)),
+    ],
 )
-def test_no_optimizer_moves_the_frozen_slice_and_all_else_moves(name, norm):
-    model, variables = network(norm=norm)
+def test_no_optimizer_moves_the_frozen_slice_and_all_else_moves(name, norm, widths):
+    model, variables = network(widths, norm=norm)
     params = variables['params']
     config = {**OPTIMIZERS[name], 'weight_decay': 0.1, 'decay_all': True}
     optimizer = freeze(
@@ -85,7 +89,10 @@ def test_no_optimizer_moves_the_frozen_slice_and_all_else_moves(name, norm):
     with jax.numpy_dtype_promotion('standard'):  # optax's AdamW asks for it.
         after = jax.jit(two_steps)(params)
     moved = jax.tree.map(lambda one, other: np.asarray(one != other), params, after)
-    same(moved, jax.tree.map(np.logical_not, used(0.25, 0.5, norm=norm)))
+    same(
+        moved,
+        jax.tree.map(np.logical_not, used(*widths[:-1], widths=widths, norm=norm)),
+    )
 
 
 def test_the_frozen_part_takes_no_part_in_the_norm_that_is_clipped():
@@ -186,7 +193,7 @@ def test_no_width_as_narrow_as_the_source_is_an_error():
 def test_a_run_widens_another_whose_slice_and_scores_stay(tmp_path):
     common = {'num_train_steps': 3, 'log_steps': 3, 'momentum': 0.9}
     narrow = tiny_config(**common, widths=(0.5,))
-    alone = train(narrow, tmp_path / 'narrow', say=SAY)
+    alone = train(narrow, tmp_path / 'narrow', say=silent)
     wide = tiny_config(
         **common,
         widths=(0.5, 1.0),
@@ -194,7 +201,7 @@ def test_a_run_widens_another_whose_slice_and_scores_stay(tmp_path):
         weight_decay=0.1,
         init_from=str(tmp_path / 'narrow'),
     )
-    both = train(wide, tmp_path / 'wide', say=SAY)
+    both = train(wide, tmp_path / 'wide', say=silent)
     assert both['0.5'] == alone['0.5']
     taken, grown = (load_variables(tmp_path / name) for name in ('narrow', 'wide'))
     model, shape = Run(wide).model, (8, 8, 1)
