@@ -25,7 +25,7 @@ from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark import figure
 from slimjax.benchmark.results import benchmark, check_rival
 from slimjax.benchmark.training import benchmark_config
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.train.run import build_model
 
@@ -66,7 +66,7 @@ def main() -> None:
                 say=lambda line: print(line, file=sys.stderr),
             )
             print('\n'.join(figure.lines(results)), end='\n\n', flush=True)
-            every.append(results)
+            every.append({'command': given_command(), **results})
             if flags.json:
                 whole = every[0] if len(models) == 1 else every
                 write_json(flags.json, whole)

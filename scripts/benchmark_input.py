@@ -34,7 +34,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from slimjax.benchmark.device import processor_name
-from slimjax.command_line import readable_mistakes
+from slimjax.command_line import given_command, readable_mistakes
 from slimjax.data import records
 from slimjax.data.base import Source, Subset
 from slimjax.data.decode import decode
@@ -42,6 +42,7 @@ from slimjax.data.inventory import Item
 from slimjax.data.pipeline import Augmentation, Format, Reading, train_batches
 from slimjax.data.resize import crop_box, random_crop
 from slimjax.data.sources import load_source
+from slimjax.train.report import git_commit
 
 SOURCE = flags.DEFINE_string('source', '500x375', 'width x height of made-up images')
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'a folder of JPEGs, instead')
@@ -136,7 +137,8 @@ def benchmark(folder: pathlib.Path, workers: Sequence[int]) -> dict[str, Any]:
         )
     sizes = [pathlib.Path(file).stat().st_size for file in files]
     return {
-        'command': ' '.join(['python', 'scripts/benchmark_input.py', *sys.argv[1:]]),
+        'command': given_command(),
+        'git_commit': git_commit(),
         'machine': f'{processor_name()}, {len(cores)} cores',
         'source': DATA_DIR.value or SOURCE.value,
         'image_kb': round(statistics.median(sizes) / 1000, 1),

@@ -14,7 +14,7 @@ import jax
 
 from slimjax.allocator import keep_freed_memory
 from slimjax.benchmark.search import benchmark_search
-from slimjax.command_line import command_parser
+from slimjax.command_line import command_parser, given_command
 from slimjax.commands import write_json
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     )
     print(json.dumps(results, indent=2))
     if flags.json:
-        write_json(flags.json, results)
+        write_json(flags.json, {'command': given_command(), **results})
 
 
 if __name__ == '__main__':

@@ -12,11 +12,9 @@ cascade.json, which slimjax.deploy.load_cascade reads, and cascade.png.
 
 import argparse
 import pathlib
-import shlex
-import sys
 from typing import Any
 
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.deploy.cascade_choice import Split, calibration, choose, curve, score
@@ -51,7 +49,7 @@ def main() -> None:
         use_compile_cache()
         trained = open_run(flags.workdir, changes)
         results = chosen(trained, flags.tolerance)
-        results = {'command': shlex.join(['python', *sys.argv])} | results
+        results = {'command': given_command()} | results
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / 'cascade.json', results)
         plot_cascade(results, output / 'cascade.png', flags.title)

@@ -11,11 +11,10 @@ reported again. --config.FIELD=VALUE changes any field. docs/compare.md says mor
 
 import argparse
 import pathlib
-import shlex
 import sys
 
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import Stop, command_parser, readable_mistakes
+from slimjax.command_line import Stop, command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compare.arms import ARMS
 from slimjax.compare.harness import plan, train_all
@@ -75,8 +74,7 @@ def main() -> None:
             sys.exit('stopped and saved: the same command goes on')
         results = comparison_results(comparison, config, flags.margin)
         if flags.json:
-            command = shlex.join(['python', *sys.argv])
-            write_json(flags.json, {'command': command, **results})
+            write_json(flags.json, {'command': given_command(), **results})
         if flags.plot:
             plot_regret(results, flags.plot, flags.title)
     say('\n'.join(['', *table_lines(results)]))

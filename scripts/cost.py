@@ -13,12 +13,11 @@ sizes. Energy is read where the device has a counter, see slimjax/insight/energy
 
 import argparse
 import pathlib
-import shlex
 import sys
 
 import jax
 
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
@@ -61,8 +60,7 @@ def main() -> None:
     with readable_mistakes():
         use_compile_cache()
         name, model, variables, shape = _network(flags, changes)
-        command = shlex.join(['python', *sys.argv])
-        results = {'command': command, 'model': name} | device_costs(
+        results = {'command': given_command(), 'model': name} | device_costs(
             model,
             variables,
             shape,

@@ -13,10 +13,9 @@ what sharing gains over each is printed too.
 
 import argparse
 import pathlib
-import shlex
 import sys
 
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.insight.device_cost import BATCHES
@@ -85,8 +84,7 @@ def main() -> None:
         )
         write_page(facts, output)
         if flags.json:
-            command = shlex.join(['python', *sys.argv])
-            write_json(flags.json, {'command': command, **facts.results()})
+            write_json(flags.json, {'command': given_command(), **facts.results()})
     print(results_table(facts.costs))
     if facts.gains:
         print('\n'.join(aligned(gain_rows(facts.gains))))

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import pathlib
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def command_parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def given_command() -> str:
+    """Returns the command that runs, as results state it.
+
+    Example:
+        >>> given_command().startswith('python ')
+        True
+    """
+    return shlex.join(['python', *sys.argv])
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from slimjax.train.schedule import SCHEDULES, UNITS, given_unit
 from slimjax.width import ChannelTable, resolve
 
 DTYPES = ('float32', 'bfloat16', 'float64')
+REDUCTIONS = ('sum', 'mean', 'in_turn')
 LIGHTING = ('none', 'published', 'intended')
 
 
@@ -110,6 +111,9 @@ FIELDS: dict[str, Field] = {
         0.03125, 'multiples of this are drawn between the ends of widths; 0 for any'
     ),
     'max_programs': _positive(256, 'distinct networks that a sandwich may compile'),
+    'frozen_width': _not_negative(
+        0.0, 'what this one of widths uses is not trained, what is wider is; 0 for none'
+    ),
     'norm': _one_of(
         'own',
         "what the BatchNorms of the widths share; 'own' is the model's choice",
@@ -178,7 +182,9 @@ FIELDS: dict[str, Field] = {
     ),
     'distill': Field(False, 'the widest teaches the others in place'),
     'teacher': Field('', 'workdir of a trained network that teaches all widths'),
-    'reduce': _one_of('sum', 'gradients of the widths', ('sum', 'mean')),
+    'reduce': _one_of(
+        'sum', "gradients of the widths; 'in_turn': one width a step", REDUCTIONS
+    ),
     'loss_weights': _numbers((), 'one for each of widths; () for 1', None),
     'ema_decay': _fraction(0.0, 'of the moving averages of weights; 0 for none'),
     'calibration': _one_of(

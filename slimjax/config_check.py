@@ -3,8 +3,9 @@
 import ml_collections
 
 from slimjax.models import SlimmableClassifier
+from slimjax.norm import SHARED_STATS
 from slimjax.train.schedule import UNITS
-from slimjax.width import ChannelTable, width_name
+from slimjax.width import ChannelTable, canonical, width_name
 
 
 def check_together(
@@ -97,6 +98,14 @@ def _check_widths(
                 f'who teaches is not settled; set {name}={type(config[name])()}, or '
                 "teacher=''"
             )
+    if config['frozen_width']:
+        _check_frozen(config, model)
+    for name in ('distill', 'sandwich') if config['reduce'] == 'in_turn' else ():
+        if config[name]:
+            raise ValueError(
+                f"config.reduce='in_turn': a step trains one width, and {name}="
+                f'{config[name]} wants several; allowed is {type(config[name])()}'
+            )
     if not config['sandwich']:
         return
     if len(model.widths) < 2 or isinstance(model.widths[0], ChannelTable):
@@ -116,3 +125,35 @@ def _check_widths(
             f'config.loss_weights={config["loss_weights"]}: with sandwich='
             f'{config["sandwich"]}, widths have no weights; allowed is ()'
         )
+
+
+def _check_frozen(
+    config: ml_collections.ConfigDict, model: SlimmableClassifier
+) -> None:
+    """Checks that what a frozen width gives cannot change."""
+    frozen, widths = config['frozen_width'], model.widths
+    if any(isinstance(width, ChannelTable) for width in widths):
+        raise ValueError(
+            f'config.frozen_width={frozen}: channel tables do not contain one another; '
+            'allowed is 0.0'
+        )
+    narrower = sorted(map(canonical, widths))[:-1]
+    if frozen not in narrower:
+        raise ValueError(
+            f'config.frozen_width={frozen}: allowed is 0.0, or one of '
+            f'{tuple(narrower)}, the widths but the widest'
+        )
+    if SHARED_STATS in {
+        name for width in widths for name in model.stats_collections(width)
+    }:
+        raise ValueError(
+            f'config.frozen_width={frozen}: the widths share BatchNorm statistics, '
+            "which training changes; allowed is norm='private' or 'shared_affine' (and "
+            'model_fields.private_tail_stats=True)'
+        )
+    for name in ('sandwich', 'loss_weights'):
+        if config[name]:
+            raise ValueError(
+                f'config.{name}={config[name]}: with frozen_width={frozen}, only wider '
+                f'widths are trained; allowed is {type(config[name])()}'
+            )

@@ -12,6 +12,7 @@ from slimjax.models import create_model
 from slimjax.search.evaluator import Evaluator
 from slimjax.search.space import search_space
 from slimjax.train.losses import cross_entropy
+from slimjax.train.report import git_commit
 
 # configs/digits.py:supernet.
 _SHAPE = (12, 12, 1)
@@ -73,6 +74,7 @@ def benchmark_search(
         'temporary_bytes': evaluator.temporary_bytes,
         'ratio': candidates * alone / (first + masked),
         'device': device_name(),
+        'git_commit': git_commit(),
     }
 
 

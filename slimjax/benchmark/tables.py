@@ -10,9 +10,13 @@ import json
 import pathlib
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from slimjax.ablate.studies import STUDIES
+from slimjax.ablate.table import cosine_lines, study_lines
 from slimjax.benchmark import figure
+from slimjax.compare.table import table_lines
 from slimjax.insight.gain import Gain, gain_rows
 from slimjax.insight.table import markdown, results_markdown
 
@@ -35,11 +39,21 @@ def _gains(results: Mapping[str, Any]) -> str:
     return markdown(gain_rows(gains))
 
 
-# What writes the files: scripts/benchmark.py, cost.py and report.py, report.py.
+def _lines(
+    make: Callable[[Mapping[str, Any]], list[str]],
+) -> Callable[[list[Mapping[str, Any]]], str]:
+    return _one(lambda results: '\n'.join(make(results)))
+
+
+# What writes the files: scripts/benchmark.py; cost.py and report.py; report.py;
+# compare.py; ablate.py.
 KINDS = {
     'benchmark': figure.markdown,
     'widths': _one(results_markdown),
     'gains': _one(_gains),
+    'comparison': _lines(table_lines),
+    **{name: _lines(partial(study_lines, name=name)) for name in STUDIES},
+    'cosines': _lines(cosine_lines),
 }
 
 

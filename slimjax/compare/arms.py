@@ -4,11 +4,19 @@ All follow one recipe, that of the config; an arm says in what it differs.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
 from slimjax.compare.cost import forward_macs
+from slimjax.compare.network import (
+    Arm,
+    Network,
+    Tables,
+    alone,
+    changed,
+    together,
+)
 from slimjax.config import check
 from slimjax.train.run import build_model
 from slimjax.train.schedule import UNITS
@@ -21,60 +29,6 @@ REFERENCE = 'individual'
 _BELOW, _ABOVE = 0.75, 1.5
 _SEARCH_SHARE = 0.1
 _RANDOM_TABLES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network that is trained once for each seed.
-
-    Attributes:
-        key: `ARM/NAME`, its folder; arms that have the same network train it once.
-        widths: those that it is scored at, by name.
-        config: complete; seed, fold, learning rate and what other networks must be
-            trained for are the harness's.
-        teacher: the network that teaches this one.
-        tables: how its channels are found; None for width multipliers.
-        reported: whether its scores are; a supernet is only searched.
-    """
-
-    key: str
-    widths: tuple[str, ...]
-    config: ml_collections.ConfigDict
-    teacher: 'Network | None' = None
-    tables: 'Tables | None' = None
-    reported: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Tables:
-    """How the channel tables of a network are found.
-
-    Attributes:
-        supernet: among whose networks they are.
-        budgets: the multiply-adds that each width's table may take, widest first.
-        drawn: the number of a random draw; None for a search.
-    """
-
-    supernet: Network
-    budgets: tuple[int, ...]
-    drawn: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """A way to get a network of each width.
-
-    Attributes:
-        meaning: one line for people.
-        networks: makes them of the base config and the arm's name.
-        controls: further arms that it must be compared with, to be fair.
-        asked: whether it is left out unless it is asked for.
-    """
-
-    meaning: str
-    networks: Callable[[ml_collections.ConfigDict, str], list[Network]]
-    controls: tuple[str, ...] = ()
-    asked: bool = False
 
 
 def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -101,6 +55,11 @@ def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
                 f'config.{name}={config[name]!r}: the networks compared start anew and '
                 "learn from what their arm says; allowed is ''"
             )
+    if config.frozen_width:
+        raise ValueError(
+            f'config.frozen_width={config.frozen_width}: an arm says what is frozen; '
+            'allowed is 0.0'
+        )
     widths = build_model(config).widths
     if len(widths) < 2 or any(isinstance(width, ChannelTable) for width in widths):
         raise ValueError(
@@ -152,72 +111,24 @@ def make_arms(
     }
 
 
-def stretched(
-    config: ml_collections.ConfigDict, factor: float
-) -> ml_collections.ConfigDict:
-    """Returns a config that trains `factor` times as long, with the same warm-up.
-
-    Example:
-        >>> from slimjax.config import complete
-        >>> config = complete({'train_epochs': 10, 'warmup_epochs': 2})
-        >>> stretched(config, 1.5).train_epochs
-        15.0
-    """
-    longer = ml_collections.ConfigDict(config)
-    for unit in UNITS:
-        longer[f'train_{unit}'] = _times(config[f'train_{unit}'], factor)
-        longer[f'milestone_{unit}'] = tuple(
-            factor * value for value in config[f'milestone_{unit}']
-        )
-    if config.num_train_steps:
-        longer.num_train_steps = _times(config.num_train_steps, factor)
-    if config.schedule == 'exponential':
-        # It decays with every epoch, and is to end where the shorter one does.
-        longer.decay_factor = config.decay_factor ** (1 / factor)
-    return longer
-
-
-def _times(duration: float, factor: float) -> float:
-    return round(factor * duration) if type(duration) is int else factor * duration
-
-
-def _changed(config, **fields) -> ml_collections.ConfigDict:
-    changed = ml_collections.ConfigDict(config)
-    for name, value in fields.items():
-        changed[name] = value
-    return changed
-
-
 def _macs(config) -> Mapping[float, int]:
     """Forward multiply-adds of each width, widest first."""
     shape = (config.image_size, config.image_size, config.image_channels)
     return forward_macs(build_model(config), shape)
 
 
-def _alone(config, arm: str, width: float, factor: float = 1.0) -> Network:
-    own = _changed(
-        stretched(config, factor),
-        widths=(width,),
-        sandwich=0,
-        distill=False,
-        loss_weights=(),
-    )
-    name = width_name(width)
-    return Network(f'{arm}/{name}', (name,), own)
-
-
 def _individual(config, arm: str) -> list[Network]:
-    return [_alone(config, arm, width) for width in _macs(config)]
+    return [alone(config, arm, width) for width in _macs(config)]
 
 
 def _twice(config, arm: str) -> list[Network]:
-    return [_alone(config, arm, width, 2.0) for width in _macs(config)]
+    return [alone(config, arm, width, 2.0) for width in _macs(config)]
 
 
 def _family_compute(config, arm: str) -> list[Network]:
     macs = _macs(config)
     family = sum(macs.values())
-    return [_alone(config, arm, width, family / own) for width, own in macs.items()]
+    return [alone(config, arm, width, family / own) for width, own in macs.items()]
 
 
 def _taught(config, arm: str) -> list[Network]:
@@ -232,28 +143,25 @@ def _taught(config, arm: str) -> list[Network]:
     ]
 
 
-def _together(config, arm: str, **fields) -> list[Network]:
-    names = tuple(width_name(width) for width in _macs(config))
-    return [Network(f'{arm}/all', names, _changed(config, **fields))]
-
-
 def _slimmable(reduce: str):
     def networks(config, arm: str) -> list[Network]:
-        return _together(config, arm, sandwich=0, distill=False, reduce=reduce)
+        return [together(config, arm, sandwich=0, distill=False, reduce=reduce)]
 
     return networks
 
 
 def _universal(distill: bool):
     def networks(config, arm: str) -> list[Network]:
-        return _together(
-            config,
-            arm,
-            sandwich=config.sandwich or _SANDWICH,
-            norm='shared_affine',
-            distill=distill,
-            loss_weights=(),
-        )
+        return [
+            together(
+                config,
+                arm,
+                sandwich=config.sandwich or _SANDWICH,
+                norm='shared_affine',
+                distill=distill,
+                loss_weights=(),
+            )
+        ]
 
     return networks
 
@@ -261,7 +169,7 @@ def _universal(distill: bool):
 def _supernet(config) -> Network:
     widths = list(_macs(config))
     ends = _BELOW * widths[-1], _ABOVE * widths[0]
-    own = _changed(
+    own = changed(
         _universal(True)(config, 'supernet')[0].config,
         widths=(ends[0], widths[0], ends[1]),
         search_share=_SEARCH_SHARE,
@@ -275,7 +183,7 @@ def _with_tables(config, arm: str, name: str, supernet: Network, drawn=None) -> 
     return dataclasses.replace(
         network,
         key=f'{arm}/{name}',
-        config=_changed(network.config, widths=()),
+        config=changed(network.config, widths=()),
         tables=Tables(supernet, tuple(_macs(config).values()), drawn),
     )
 

@@ -18,8 +18,8 @@ import ml_collections
 from slimjax.benchmark.device import device_name
 from slimjax.channel_file import channels_text, load_channels
 from slimjax.commands import write_json
-from slimjax.compare.arms import Network
 from slimjax.compare.cost import forward_macs, training_macs
+from slimjax.compare.network import Network
 from slimjax.compare.protocol import chosen
 from slimjax.compare.tables import drawn_tables, searched_tables
 from slimjax.evaluate import Results
@@ -66,14 +66,17 @@ class Cell:
             return Cell(other, seed, fold, folds, factors, workdir)
 
         self._teacher = network.teacher and beside(network.teacher)
+        self._start = network.start and beside(network.start)
         self._supernet = network.tables and beside(network.tables.supernet)
 
     def config(self, factor: float) -> ml_collections.ConfigDict:
-        """Returns the config of a trial; its teacher must have been trained."""
+        """Returns the config of a trial, whose sources must have been trained."""
         own = ml_collections.ConfigDict(self._config)
         own.learning_rate *= factor
         if self._teacher is not None:
             own.teacher = str(self._teacher.best())
+        if self._start is not None:
+            own.init_from = str(self._start.best())
         if self._supernet is not None:
             own.channels = self._tables.read_text()
         return own
@@ -89,7 +92,7 @@ class Cell:
     def run(self) -> Run:
         """Returns the run of the first trial, as far as it is known before training.
 
-        It has no teacher yet, and tables that are drawn.
+        It has no teacher and no start yet, and tables that are drawn.
 
         Raises:
             ValueError: a config that cannot run.
@@ -245,14 +248,20 @@ class Cell:
         workdir = self.trial(factor)
         workdir.mkdir(parents=True, exist_ok=True)
         before, started = _seconds(workdir), time.monotonic()
+        config, watch = self.config(factor), {}
+        if self.network.watch is not None:
+            run = Run(config)
+            watch['measure'] = self.network.watch(run)
+            watch['measure_steps'] = round(run.clock.steps_per_epoch)
         with open(workdir / 'log.txt', 'a') as log:
             try:
                 return train(
-                    self.config(factor),
+                    config,
                     workdir,
                     should_stop=should_stop,
                     test=test,
                     say=lambda line: print(line, file=log, flush=True),
+                    **watch,
                 )
             except NonFiniteLossError as error:
                 print(error, file=log)

@@ -5,6 +5,7 @@ import functools
 from slimjax.insight.cost import width_costs
 from slimjax.models import SlimmableClassifier
 from slimjax.train.run import Run
+from slimjax.train.step import trained_widths
 from slimjax.width import Width, canonical
 
 # A training pass: forward, and backward to the inputs and to the kernels.
@@ -44,7 +45,11 @@ def training_macs(run: Run, teacher_macs: int = 0) -> int:
     """
     model = run.model.clone(axis_name=None)
     if run.sandwich is None:
-        passes = run.total_steps * sum(forward_macs(model, run.image_shape).values())
+        every = forward_macs(model, run.image_shape)
+        macs = [every[width] for width in trained_widths(run.model.widths, run.config)]
+        passes = run.total_steps * sum(macs)
+        if run.config.reduce == 'in_turn':
+            passes = sum(macs[step % len(macs)] for step in range(run.total_steps))
     else:
         drawn = run.sandwich.all_widths(range(run.total_steps))
         macs = forward_macs(model.clone(widths=drawn), run.image_shape)

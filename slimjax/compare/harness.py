@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ml_collections
 
-from slimjax.compare.arms import Network, make_arms
+from slimjax.compare.arms import make_arms
 from slimjax.compare.cell import Cell, Record
+from slimjax.compare.network import Network
 from slimjax.compare.protocol import PROTOCOLS
 from slimjax.data.sources import has_own_test
 from slimjax.train.report import duration
@@ -35,9 +36,8 @@ class Comparison:
 
     @property
     def networks(self) -> list[Network]:
-        """Each network once, those that teach before those that they teach."""
-        unique = {each.key: each for arm in self.arms.values() for each in arm}
-        return list(unique.values())
+        """Each network once, those that others learn or start from before them."""
+        return with_sources([each for arm in self.arms.values() for each in arm])
 
     def cells(self, seed: int, fold: int) -> Iterator[Cell]:
         """Yields the cells of one seed and one fold, in the order of training."""
@@ -57,6 +57,20 @@ class Comparison:
         ]
 
 
+def with_sources(networks: Sequence[Network]) -> list[Network]:
+    """Returns networks and those that they need, each once, in the order of training.
+
+    Example:
+        >>> import ml_collections
+        >>> first = Network('individual/1.0', ('1.0',), ml_collections.ConfigDict())
+        >>> second = dataclasses.replace(first, key='from_wide/0.5', start=first)
+        >>> [network.key for network in with_sources([second, first])]
+        ['individual/1.0', 'from_wide/0.5']
+    """
+    every = [source for network in networks for source in network.sources]
+    return list({network.key: network for network in every}.values())
+
+
 def plan(
     config: ml_collections.ConfigDict,
     workdir: str | pathlib.Path,
@@ -66,7 +80,7 @@ def plan(
     protocol: str = 'paper',
     arms: Sequence[str] = (),
 ) -> Comparison:
-    """Returns a comparison that can run, of which nothing was compiled yet.
+    """Returns a comparison of arms by their names.
 
     Args:
         config: complete; its widths are compared.
@@ -75,6 +89,38 @@ def plan(
         folds: 0, or 3 or more.
         protocol: `'paper'`, all at the config's learning rate, or `'tuned'`.
         arms: those wanted besides the individual networks; () for all.
+
+    Raises:
+        ValueError: as of `plan_arms`, or no such arm.
+    """
+    return plan_arms(
+        make_arms(config, arms),
+        config,
+        workdir,
+        seeds=seeds,
+        folds=folds,
+        protocol=protocol,
+    )
+
+
+def plan_arms(
+    arms: Mapping[str, Sequence[Network]],
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    seeds: int,
+    folds: int = 0,
+    protocol: str = 'paper',
+) -> Comparison:
+    """Returns a comparison that can run, of which nothing was compiled yet.
+
+    Args:
+        arms: the networks of each.
+        config: what they were made of.
+        workdir: as of `plan`, like all that follows.
+        seeds: likewise.
+        folds: likewise.
+        protocol: likewise.
 
     Raises:
         ValueError: something that cannot be compared or trained, or a workdir that
@@ -100,9 +146,7 @@ def plan(
             'validation, so that rates would be chosen on what is reported; take '
             '--folds, or --protocol=paper'
         )
-    comparison = Comparison(
-        make_arms(config, arms), seeds, folds, protocol, pathlib.Path(workdir)
-    )
+    comparison = Comparison(arms, seeds, folds, protocol, pathlib.Path(workdir))
     for fold in range(folds or 1):
         for seed in range(seeds):
             for cell in comparison.cells(seed, fold):

@@ -6,8 +6,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from slimjax.compare.arms import ARMS, REFERENCE, Network
+from slimjax.compare.arms import ARMS, REFERENCE
 from slimjax.compare.harness import Comparison
+from slimjax.compare.network import Network
 from slimjax.compare.statistics import t_interval, upper_bounds
 from slimjax.train.report import jsonable, versions
 
@@ -31,7 +32,7 @@ def comparison_results(
     if margin is None:
         margin = MARGINS.get(config.dataset, OTHER_MARGIN)
     arms = {
-        name: _arm_results(comparison, networks)
+        name: arm_results(comparison, networks)
         for name, networks in comparison.arms.items()
     }
     top1 = {
@@ -55,7 +56,7 @@ def comparison_results(
             if ARMS[arm].controls
         },
         'costs': {
-            arm: _costs(comparison, networks)
+            arm: costs_of(comparison, networks)
             for arm, networks in comparison.arms.items()
         },
         'meanings': {arm: ARMS[arm].meaning for arm in arms},
@@ -63,12 +64,12 @@ def comparison_results(
         'protocol': comparison.protocol,
         'seeds': comparison.seeds,
         'folds': comparison.folds,
-        'test_images': _test_images(comparison),
+        'test_images': tested_images(comparison),
         'config': jsonable(config),
         'versions': versions(),
         # Of the training: a finished comparison may be reported elsewhere, and later.
-        'git_commits': _found(comparison, 'git_commit'),
-        'machines': _found(comparison, 'machine'),
+        'git_commits': found(comparison, 'git_commit'),
+        'machines': found(comparison, 'machine'),
     }
 
 
@@ -122,12 +123,16 @@ def regret(
     }
 
 
-def _arm_results(
+def arm_results(
     comparison: Comparison, networks: Sequence[Network]
 ) -> dict[str, dict[str, Any]]:
-    """By width, of the network that serves it: scores, and what its training costs.
+    """Returns scores by width, and what the training of the network costs.
 
-    Where several serve it, the median of their scores.
+    Where several networks serve a width, the median of their scores.
+
+    Args:
+        comparison: all of it trained.
+        networks: of an arm.
     """
     scores, serving = {}, {}
     for network in networks:
@@ -139,7 +144,7 @@ def _arm_results(
         width: {
             'top1': np.median(scores[width], axis=0).tolist(),
             'networks': [network.key for network in serving[width]],
-            **_costs(comparison, serving[width]),
+            **costs_of(comparison, serving[width]),
         }
         for width in scores
     }
@@ -154,8 +159,16 @@ def _top1(records: Sequence[Mapping[str, Any]], width: str) -> float:
     return sum(right) / sum(images)
 
 
-def _costs(comparison: Comparison, networks: Sequence[Network]) -> dict[str, float]:
-    """Of all networks together, the mean over seeds and folds."""
+def costs_of(comparison: Comparison, networks: Sequence[Network]) -> dict[str, float]:
+    """Returns what training cost, of all networks together.
+
+    Args:
+        comparison: all of it trained.
+        networks: each counted once.
+
+    Returns:
+        `training_macs`, `steps` and `seconds`, the means over seeds and folds.
+    """
     costs = {}
     for name in ('training_macs', 'steps', 'seconds'):
         values = [
@@ -170,8 +183,8 @@ def _costs(comparison: Comparison, networks: Sequence[Network]) -> dict[str, flo
     return costs
 
 
-def _found(comparison: Comparison, name: str) -> list[str]:
-    """What the records say under a name, each once."""
+def found(comparison: Comparison, name: str) -> list[str]:
+    """Returns what the records say under a name, such as `'machine'`, each once."""
     return sorted(
         {
             record[name]
@@ -182,6 +195,7 @@ def _found(comparison: Comparison, name: str) -> list[str]:
     )
 
 
-def _test_images(comparison: Comparison) -> int:
+def tested_images(comparison: Comparison) -> int:
+    """Returns how many images each score is of."""
     first = comparison.records(comparison.networks[0])[0]
     return sum(record['test_images'] for record in first)

@@ -1,4 +1,8 @@
-"""A comparison as tables, for the terminal and for a page of Markdown."""
+"""A comparison as tables, for the terminal and for a page of Markdown.
+
+Individual, shared and gain are the columns of the paper's Table 3, which shades where
+sharing wins; here, such a gain is bold.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +44,48 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
     against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
     for arm, controls in results['control'].items():
         against |= {f'{arm} to {control}': of for control, of in controls.items()}
-    return [*lines, '', *_regret_lines(results, against, widths)]
+    return [
+        *lines,
+        '',
+        *_gain_lines(results, widths),
+        '',
+        *_regret_lines(results, against, widths),
+    ]
+
+
+def _gain_lines(results, widths: Sequence[str]) -> list[str]:
+    shared = {
+        arm: of for arm, of in results['regret'].items() if _is_shared(results, arm)
+    }
+    rows = []
+    for width in widths:
+        cells = [width, _mean(results['arms'][REFERENCE][width]['top1'])]
+        for arm, of in shared.items():
+            cells += [_mean(results['arms'][arm][width]['top1']), _gain(of[width])]
+        rows.append(cells)
+    titles = [title for arm in shared for title in (arm, 'gain')]
+    return [
+        'What sharing gains each width, in points with its 95 % interval; bold where '
+        'sharing wins beyond it:',
+        '',
+        *_markdown(['width', REFERENCE, *titles], rows),
+    ]
+
+
+def _is_shared(results, arm: str) -> bool:
+    """Whether one network serves all widths of an arm."""
+    served = [tuple(of['networks']) for of in results['arms'][arm].values()]
+    return len(served) > 1 and len(set(served)) == 1
+
+
+def _mean(top1: Sequence[float]) -> str:
+    return f'{100 * np.mean(top1):.2f}'
+
+
+def _gain(found: Mapping[str, Any]) -> str:
+    low, high = found['ci95']
+    text = _interval(-found['mean'], -high, -low)
+    return f'**{text}**' if high < 0 else text
 
 
 def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:
@@ -64,11 +109,14 @@ def _score(top1: Sequence[float]) -> str:
 
 
 def _regret(found: Mapping[str, Any]) -> str:
-    low, high = found['ci95']
     verdict = 'beats' if found['beats'] else 'passes' if found['passes'] else ''
+    return f'{_interval(found["mean"], *found["ci95"])} {verdict}'.strip()
+
+
+def _interval(*values: float) -> str:
     # What rounds to zero has no sign.
-    mean, low, high = (round(value, 2) + 0.0 for value in (found['mean'], low, high))
-    return f'{mean:+.2f} [{low:+.2f}, {high:+.2f}] {verdict}'.strip()
+    mean, low, high = (round(value, 2) + 0.0 for value in values)
+    return f'{mean:+.2f} [{low:+.2f}, {high:+.2f}]'
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,31 +3,37 @@
 from collections.abc import Callable
 
 import jax
-import ml_collections
 import numpy as np
 
-from slimjax.train.checkpoint import load_variables
+from slimjax.train.checkpoint import Checkpoint, load_variables
+from slimjax.train.run import Run
 from slimjax.train.state import TrainState
+from slimjax.train.trained import open_network
+from slimjax.train.transplant import transplanted
+from slimjax.variables import split_variables
+from slimjax.width import ChannelTable, widest, width_name
 
 
-def fine_tuned(
-    state: TrainState, config: ml_collections.ConfigDict, say: Callable[[str], None]
-) -> TrainState:
+def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> TrainState:
     """Returns a new state with the weights of `config.init_from`.
 
-    Parameters of another shape, such as those of a classifier with other classes, keep
-    their new values, which is said aloud.
+    Of a network with another widest width, what both use is taken, see
+    `slimjax.train.transplant`. Parameters of another shape, such as those of a
+    classifier with other classes, keep their new values, which is said aloud.
 
     Args:
         state: at step 0.
-        config: a complete config.
+        run: what is to start; its config says from what.
         say: prints a line for a person.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: the checkpoint has nothing of this network.
     """
+    config = run.config
     checkpoint = load_variables(config.init_from)
+    if _resized(checkpoint, run):
+        return _transplanted(state, run, say)
     fresh = []
 
     def choose(tree, other):
@@ -51,5 +57,34 @@ def fine_tuned(
         say(f'not in {config.init_from}, so new: {", ".join(fresh)}')
     if len(fresh) == len(jax.tree.leaves((params, stats))):
         raise ValueError(f'config.init_from={config.init_from!r} is of another network')
+    average = state.average and state.average.replace(params=params, stats=stats)
+    return state.replace(params=params, stats=stats, average=average)
+
+
+def _resized(checkpoint: Checkpoint, run: Run) -> bool:
+    """Whether the kernels of a checkpoint have the size of another width."""
+    meta, most = checkpoint.meta, widest(run.model.widths)
+    if meta.get('model') != run.config.model or isinstance(most, ChannelTable):
+        return False
+    try:
+        stored = max(float(name) for name in meta['widths'] if not name.isdigit())
+    except ValueError:  # Channel tables have other names.
+        return False
+    return stored != most
+
+
+def _transplanted(state: TrainState, run: Run, say) -> TrainState:
+    where = run.config.init_from
+    other = open_network(where)
+    variables = {'params': state.params, **state.stats}
+    try:
+        variables = transplanted(
+            other.model, other.variables, run.model, variables, run.image_shape
+        )
+    except ValueError as error:
+        raise ValueError(f'config.init_from={where!r}: {error}') from None
+    names = ', '.join(map(width_name, other.model.widths))
+    say(f'starting from the slice that is shared with {where}, of widths {names}')
+    params, stats = split_variables(variables)
     average = state.average and state.average.replace(params=params, stats=stats)
     return state.replace(params=params, stats=stats, average=average)

@@ -38,6 +38,7 @@ def train(
     overridden: tuple[str, ...] = (),
     writer: Writer | None = None,
     measure: Measure | None = None,
+    measure_steps: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     test: bool = True,
     say: Callable[[str], None] = print,
@@ -49,8 +50,9 @@ def train(
         workdir: holds `checkpoints/` and `metrics.jsonl`; made if missing.
         overridden: fields that the command line changed, marked in what is printed.
         writer: gets all scalars too, such as a clu `MetricWriter`.
-        measure: `measure(step, state)` returns further scalars at each evaluation, a
-            function of the state alone; they are written beside the others.
+        measure: `measure(step, state)` returns further scalars, a function of the state
+            alone; they are written beside the others.
+        measure_steps: between two measurements; None for one at each evaluation.
         should_stop: asked after each step; True saves the state and returns.
         test: whether the test split is read at the end; a later call may still do so.
         say: prints a line for a person.
@@ -85,6 +87,7 @@ def train(
             meta,
             writers,
             measure,
+            measure_steps or run.eval_steps,
             should_stop,
             say,
         )
@@ -104,7 +107,7 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
         state = checkpoints.restore(step, state)
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
-        state = fine_tuned(state, run.config, say)
+        state = fine_tuned(state, run, say)
     return replicated(state), step or 0
 
 
@@ -126,6 +129,7 @@ def _advance(
     meta: Mapping[str, Any],
     writers: list[Writer],
     measure: Measure | None,
+    measure_steps: int,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> bool:
@@ -158,14 +162,15 @@ def _advance(
                 pending.log(step, state.sums)
                 state = state.replace(sums=replicated(zero_sums(run.metric_names)))
             evaluated = step % run.eval_steps == 0 or last
-            if evaluated or stop or step % run.checkpoint_steps == 0:
+            measured = measure and (step % measure_steps == 0 or last)
+            if evaluated or measured or stop or step % run.checkpoint_steps == 0:
                 pending.flush()
                 score = None
                 if evaluated:
                     state, score = _validate(run, state, step, writers, say)
-                    scalars = measure(step, state) if measure else {}
-                    for each in writers if scalars else ():
-                        each.write_scalars(step, scalars)
+                scalars = measure(step, state) if measured else {}
+                for each in writers if scalars else ():
+                    each.write_scalars(step, scalars)
                 for each in writers:
                     each.flush()
                 checkpoints.save(state, meta, score)

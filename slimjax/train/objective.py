@@ -1,6 +1,7 @@
 """How the widths of a slimmable network combine into one gradient."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -105,16 +106,13 @@ def sum_over_widths(
         ([12.0, 12.0, 8.0, 8.0], 4.0)
     """
     ordered = widest_first(widths)
-    factors = {canonical(key): value for key, value in (weights or {}).items()}
-    unknown = [width_name(width) for width in factors if width not in ordered]
-    if unknown:
-        raise ValueError(f'weights of widths that are not trained: {unknown}')
+    factors = _factors(ordered, weights)
     if reduce not in ('sum', 'mean'):
         raise ValueError(f"reduce={reduce!r}; allowed are 'sum' and 'mean'")
     share = 1.0 if reduce == 'sum' else 1.0 / len(ordered)
 
     gradients_of = {
-        width: width_gradient(loss_fn, width, share * factors.get(width, 1.0))
+        width: width_gradient(loss_fn, width, share * factors[width])
         for width in ordered
     }
 
@@ -140,6 +138,58 @@ def sum_over_widths(
         return total, stats, results
 
     return combined
+
+
+def gradient_in_turn(
+    loss_fn: LossFn,
+    widths: Sequence[Width],
+    *,
+    weights: Mapping[Width, float] | None = None,
+) -> Callable[..., tuple[Any, Any, WidthResult]]:
+    """Returns the gradient of one width alone, another for each turn, widest first.
+
+    The ablation of the sum: as many updates take a single pass each.
+
+    Args:
+        loss_fn: as in `sum_over_widths`; no width teaches another.
+        widths: those that have their turn.
+        weights: factor of each width's loss; 1 where absent.
+
+    Returns:
+        `f(turn, params, stats, batch) -> (gradients, stats, WidthResult)`, where `turn`
+        counts from 0 and may be traced.
+
+    Raises:
+        ValueError: widths that do not go together, or weights of unknown widths.
+
+    Example:
+        >>> def loss_fn(params, stats, batch, *, width, teacher=None):
+        ...     return width * params.sum(), Aux(stats, batch)
+        >>> f = gradient_in_turn(loss_fn, (0.5, 1.0))
+        >>> [f(turn, jnp.ones(1), {}, jnp.ones(1))[0].item() for turn in (0, 1, 2)]
+        [1.0, 0.5, 1.0]
+    """
+    ordered = widest_first(widths)
+    factors = _factors(ordered, weights)
+    branches = [
+        partial(width_gradient(loss_fn, width, factors[width]), teacher=None)
+        for width in ordered
+    ]
+
+    def one(turn, params, stats, batch):
+        return lax.switch(turn % len(branches), branches, params, stats, batch)
+
+    return one
+
+
+def _factors(
+    widths: Sequence[Width], weights: Mapping[Width, float] | None
+) -> dict[Width, float]:
+    known = {canonical(key): value for key, value in (weights or {}).items()}
+    unknown = [width_name(width) for width in known if width not in widths]
+    if unknown:
+        raise ValueError(f'weights of widths that are not trained: {unknown}')
+    return {width: known.get(width, 1.0) for width in widths}
 
 
 def accumulated(gradients_of: Callable, steps: int) -> Callable:

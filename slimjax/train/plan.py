@@ -117,7 +117,7 @@ class Plan:
             config, optax.constant_schedule(config['learning_rate'])
         )
         shape = self._image_shape
-        names = metric_names(self.model.widths)
+        names = metric_names(self.model.widths, config)
         state = jax.eval_shape(
             lambda: create_state(
                 self.model.clone(axis_name=None),

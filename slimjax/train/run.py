@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from jax import Array
 
 from slimjax.channel_file import with_channels
@@ -22,6 +23,7 @@ from slimjax.models.slim_layers import layers_and_shapes
 from slimjax.norm import SHARED_STATS
 from slimjax.train import report
 from slimjax.train.calibration import RunCalibration
+from slimjax.train.frozen import freeze
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import (
     AXIS,
@@ -131,10 +133,10 @@ class Run:
         train = self.source('train')
         self.clock = Clock(len(train), config.batch_size)
         self.schedule = learning_rate(config, self.clock)
-        self.optimizer = make_optimizer(config, self.schedule)
+        self.optimizer = self._optimizer()
         self.sandwich = self._sandwich()
         self.metric_names = (
-            metric_names(self.model.widths)
+            metric_names(self.model.widths, config)
             if self.sandwich is None
             else universal_metric_names(self.sandwich)
         )
@@ -145,6 +147,12 @@ class Run:
         self.log_steps = self.clock.steps(config, 'log') or never
         self.eval_steps = self.clock.steps(config, 'eval') or never
         self.checkpoint_steps = self.clock.steps(config, 'checkpoint') or never
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        optimizer = make_optimizer(self.config, self.schedule)
+        if frozen := self.config.frozen_width:
+            return freeze(optimizer, self.model, frozen, self.image_shape)
+        return optimizer
 
     def _check_batch(self) -> None:
         config = self.config

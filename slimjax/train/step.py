@@ -1,6 +1,7 @@
 """One training step: every width on the same batch, one update."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,13 @@ from jax import Array, lax
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
 from slimjax.train.losses import correct_in_top, cross_entropy
-from slimjax.train.objective import Aux, LossFn, WidthResult, accumulated
+from slimjax.train.objective import (
+    Aux,
+    LossFn,
+    WidthResult,
+    accumulated,
+    gradient_in_turn,
+)
 from slimjax.train.parallel import averaged
 from slimjax.train.state import Average, TrainState
 from slimjax.train.stem import sum_with_shared_stem
@@ -21,14 +28,40 @@ from slimjax.width import Width, widest_first, width_name
 Batch = Mapping[str, Array]
 
 
-def metric_names(widths: Sequence[Width]) -> tuple[str, ...]:
+# What the metrics of whichever width a step trains are called.
+_IN_TURN = 'in_turn'
+
+
+def trained_widths(
+    widths: Sequence[Width], config: Mapping[str, Any]
+) -> tuple[Width, ...]:
+    """Returns the widths that a run trains, widest first: all that are not frozen.
+
+    Example:
+        >>> trained_widths((0.25, 0.5, 1.0), {'frozen_width': 0.25})
+        (1.0, 0.5)
+    """
+    ordered, frozen = widest_first(widths), config.get('frozen_width', 0.0)
+    return tuple(width for width in ordered if not frozen or width > frozen)
+
+
+def metric_names(
+    widths: Sequence[Width], config: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Returns the names of the metrics that a step returns.
+
+    Args:
+        widths: those of the model.
+        config: `frozen_width` and `reduce`; None where all are trained together.
 
     Example:
         >>> metric_names((0.5, 1.0))
         ('loss/1.0', 'top1/1.0', 'loss/0.5', 'top1/0.5', 'grad_norm')
     """
-    names = [width_name(width) for width in widest_first(widths)]
+    config = config or {}
+    names = [width_name(width) for width in trained_widths(widths, config)]
+    if config.get('reduce') == _IN_TURN:
+        names = [_IN_TURN]
     return (*(f'{m}/{name}' for name in names for m in ('loss', 'top1')), 'grad_norm')
 
 
@@ -132,8 +165,9 @@ def make_train_step(
         model: its `axis_name` is the name of the mapped axis; None for no mapping.
         optimizer: applied once, to the gradients of all widths together.
         config: `seed`, `label_smoothing`, `label_smoothing_form`, `distill`, `reduce`,
-            `loss_weights`, `accumulate_steps`, `ema_decay`, and the device's part of
-            the augmentation: `jitter`, `lighting`, `mean`, `std`.
+            `loss_weights`, `accumulate_steps`, `ema_decay`, `frozen_width` (none if
+            left out), and the device's part of the augmentation: `jitter`, `lighting`,
+            `mean`, `std`.
 
     Returns:
         `step(state, batch) -> (state, metrics)` with a device's part of the batch,
@@ -143,26 +177,14 @@ def make_train_step(
         `stop`, the largest `batch['stop']` of any device where the batch has one.
     """
     axis_name = model.axis_name
-    widths = widest_first(model.widths)
-
-    gradients_of = sum_with_shared_stem(
-        model,
-        make_loss_fn(model, config),
-        widths,
-        reduce=config['reduce'],
-        distill=config['distill'],
-        weights=dict(zip(model.widths, config['loss_weights'], strict=True))
-        if config['loss_weights']
-        else None,
-    )
-    gradients_of = accumulated(gradients_of, config['accumulate_steps'])
+    gradients_of = _gradients_of(model, config)
 
     def step(state: TrainState, batch: Batch):
         inputs = make_inputs(model, config, state.step, batch)
-        gradients, stats, aux = gradients_of(state.params, state.stats, inputs)
+        gradients, stats, aux = gradients_of(state, inputs)
         metrics = {
-            f'{score}/{width_name(width)}': value
-            for width, result in aux.items()
+            f'{score}/{name}': value
+            for name, result in aux.items()
             for score, value in width_scores(result, batch['label']).items()
         }
         if axis_name:
@@ -182,6 +204,41 @@ def make_train_step(
         return new_state, metrics
 
     return step
+
+
+def _gradients_of(model: SlimmableClassifier, config: Mapping[str, Any]) -> Callable:
+    """`f(state, inputs) -> (gradients, stats, {name: WidthResult})`, of one device."""
+    loss_fn, parts = make_loss_fn(model, config), config['accumulate_steps']
+    widths, weights = trained_widths(model.widths, config), None
+    if config['loss_weights']:
+        weights = dict(zip(model.widths, config['loss_weights'], strict=True))
+    if config['reduce'] == _IN_TURN:
+        one = gradient_in_turn(loss_fn, widths, weights=weights)
+
+        def in_turn(state, inputs):
+            gradients, stats, result = accumulated(partial(one, state.step), parts)(
+                state.params, state.stats, inputs
+            )
+            return gradients, stats, {_IN_TURN: result}
+
+        return in_turn
+    summed = sum_with_shared_stem(
+        model,
+        loss_fn,
+        widths,
+        reduce=config['reduce'],
+        distill=config['distill'],
+        weights=weights,
+    )
+
+    def together(state, inputs):
+        gradients, stats, results = accumulated(summed, parts)(
+            state.params, state.stats, inputs
+        )
+        named = {width_name(width): result for width, result in results.items()}
+        return gradients, stats, named
+
+    return together
 
 
 def _averaged(state: TrainState, params, stats, decay: float) -> Average | None:

@@ -1,6 +1,7 @@
 """The tables of the documentation are those that the result files give."""
 
 import json
+import re
 
 import pytest
 
@@ -8,12 +9,10 @@ from slimjax.benchmark.tables import filled
 from slimjax.insight.gain import Gain
 from tests.train.runs import ROOT
 
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
-@pytest.mark.parametrize(
-    'path',
-    [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))],
-    ids=lambda path: path.name,
-)
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
 def test_the_documentation_is_up_to_date(path):
     text = path.read_text()
     assert filled(text, ROOT) == text, 'run python scripts/tables.py'
@@ -38,8 +37,41 @@ def test_each_table_is_of_its_own_files(tmp_path):
     assert filled(text, tmp_path) == text
 
 
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'results').glob('*.json')), ids=lambda path: path.name
+)
+def test_results_tell_their_command_commit_and_machine(path):
+    results = json.loads(path.read_text())
+    assert results['command'].startswith('python ')
+    for names in (
+        ('git_commit', 'git_commits', 'commits'),
+        ('device', 'machine', 'machines'),
+    ):
+        assert any(results.get(name) for name in names), names
+
+
+# An image, further ones below it, and a caption that states what made them.
+_IMAGE = re.compile(r'!\[[^]]+\]\((?P<file>[^)]+)\)\n(?=(?P<below>(?:.+\n)*))')
+_COMMAND = re.compile(r'`(?:make (?P<target>\w+)|python (?P<script>scripts/\w+\.py))')
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def test_figures_state_the_command_that_makes_them(path):
+    text = path.read_text()
+    images = list(_IMAGE.finditer(text))
+    assert len(images) == len(re.findall(r'!\[', text))
+    for image in images:
+        assert (path.parent / image['file']).exists()
+        command = _COMMAND.search(image['below'])
+        assert command, f'{image["file"]} has no caption with its command'
+        if command['script']:
+            assert (ROOT / command['script']).exists()
+        else:
+            assert f'\n{command["target"]}:' in (ROOT / 'Makefile').read_text()
+
+
 def test_what_cannot_be_made_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="'gainz'; allowed: benchmark, widths, gains"):
+    with pytest.raises(ValueError, match="'gainz'; allowed: benchmark, widths, "):
         filled('<!-- table: gainz a.json -->\n<!-- end of table -->', tmp_path)
     with pytest.raises(FileNotFoundError, match='a.json'):
         filled('<!-- table: widths a.json -->\n<!-- end of table -->', tmp_path)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from slimjax.compare.arms import ARMS, make_arms, stretched
+from slimjax.compare.arms import ARMS, make_arms
 from slimjax.compare.cost import forward_macs, training_macs
+from slimjax.compare.network import stretched
 from slimjax.config import complete
 from slimjax.insight.cost import width_costs
 from slimjax.train.run import Run, build_model

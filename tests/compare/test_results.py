@@ -122,6 +122,12 @@ def test_tables_and_picture_show_every_arm(results, tmp_path):
     assert ['slimmable_sum', '91.67 ± 0.58', '81.67 ± 0.58'] in [
         row[:3] for row in rows
     ]
+    # Of shared networks alone, what each width gains; bold beyond the interval.
+    gains = next(row for row in rows if row[:2] == ['width', 'individual'])
+    assert gains[2:] == ['slimmable_sum', 'gain', 'universal_distilled', 'gain']
+    assert ['0.5', '82.00', '81.67', '-0.33 [-1.77, +1.10]', '86.00', '**+4.00'] in [
+        [*row[:5], row[5].split(' ')[0]] for row in rows if len(row) == 6
+    ]
     plot_regret(results, tmp_path / 'regret.png', 'Digits')
     assert (tmp_path / 'regret.png').stat().st_size > 10_000
 

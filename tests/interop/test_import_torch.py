@@ -81,7 +81,7 @@ def test_it_is_evaluated_fine_tuned_and_never_resumed(imported, tmp_path):
     with pytest.raises(ValueError, match=r'the weights of published\.pt, not a run'):
         train(grey_config(), workdir, say=SAY)
     run = Run(grey_config(init_from=str(workdir)))
-    state = fine_tuned(run.new_state(), run.config, SAY)
+    state = fine_tuned(run.new_state(), run, SAY)
     jax.tree.map(np.testing.assert_array_equal, state.params, variables['params'])
 
 

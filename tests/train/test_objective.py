@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slimjax.train.objective import accumulated, sum_over_widths
+from slimjax.train.objective import (
+    Aux,
+    accumulated,
+    gradient_in_turn,
+    sum_over_widths,
+)
 from tests.train.small import WIDTHS, problem
 
 
@@ -136,3 +141,28 @@ def test_accumulating_halves_equals_the_whole_batch():
 def test_wrong_arguments_are_refused(widths, options, message):
     with pytest.raises(ValueError, match=message):
         sum_over_widths(lambda: None, widths, **options)
+
+
+def test_each_turn_has_the_gradient_of_one_width_widest_first():
+    def loss_fn(params, stats, batch, *, width, teacher=None):
+        active = int(4 * width)
+        logits = batch[:, :active] @ params[:active]
+        return jnp.square(logits).mean(), Aux({**stats, str(width): width}, logits)
+
+    params, batch = jnp.arange(1.0, 5)[:, None], jnp.ones((2, 4))
+    stats = {str(width): 0.0 for width in WIDTHS}
+    in_turn = jax.jit(gradient_in_turn(loss_fn, WIDTHS, weights={0.5: 2.0}))
+    for turn, width in ((0, 1.0), (1, 0.5), (2, 0.25), (3, 1.0)):
+        gradients, new_stats, result = in_turn(turn, params, stats, batch)
+        active = int(4 * width)
+        total = sum(range(1, active + 1))
+        expected = [2 * total * (2 if width == 0.5 else 1)] * active
+        assert gradients[:active, 0].tolist() == expected
+        assert not gradients[active:].any()
+        assert float(result.loss) == total**2
+        assert {name: float(value) for name, value in new_stats.items()} == {
+            **stats,
+            str(width): width,
+        }
+    with pytest.raises(ValueError, match=r"not trained: \['0\.3'\]"):
+        gradient_in_turn(loss_fn, WIDTHS, weights={0.3: 1.0})

@@ -9,6 +9,7 @@ import pytest
 
 import slimjax
 from slimjax.config import complete
+from slimjax.train.frozen import used_at
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
 from slimjax.train.schedule import Clock, learning_rate
@@ -217,3 +218,28 @@ def test_all_widths_need_the_memory_of_the_widest(name, widths):
     all_widths, parameters = temporaries(widths)
     widest, _ = temporaries((max(widths),))
     assert all_widths <= 1.05 * widest + parameters
+
+
+@pytest.mark.slow
+def test_a_turn_of_the_narrow_width_moves_what_it_uses_and_nothing_else():
+    step, state = setup(
+        None, reduce='in_turn', momentum=0.0, nesterov=False, weight_decay=0.0
+    )
+    model = tiny_model(config(), None)
+    used = jax.jit(lambda: used_at(model, 0.25, (8, 8, 3)))()
+    step, moved = jax.jit(step), []
+    for batch in batches():
+        new, metrics = step(state, batch)
+        assert set(metrics) == {'loss/in_turn', 'top1/in_turn', 'grad_norm'}
+        moved.append(
+            jax.tree.map(lambda a, b: np.asarray(a != b), state.params, new.params)
+        )
+        state = new
+    # The widest first, whose norms are its own; then the narrow one.
+    outside = [
+        jax.tree.map(lambda at, still: (at & ~still).any(), each, used)
+        for each in moved
+    ]
+    assert any(jax.tree.leaves(outside[0]))
+    assert not any(jax.tree.leaves(outside[1]))
+    assert any(leaf.any() for leaf in jax.tree.leaves(moved[1]))

@@ -1,0 +1,1 @@
+"""The ablations of the paper, as studies of a few arms each."""
