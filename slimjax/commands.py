@@ -19,7 +19,8 @@ from slimjax.train.loop import train
 from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
-from slimjax.train.run import Run, build_model
+from slimjax.train.run import build_model
+from slimjax.train.runs import final_split, image_shape, make_run
 from slimjax.train.state import abstract_variables
 from slimjax.variables import check_shapes
 from slimjax.width import width_name
@@ -53,10 +54,14 @@ def describe(
         True
     """
     check(config)
+    if topology is not None and config.detector:
+        raise ValueError(
+            f'config.detector={config.detector!r}: --topology is of classifiers'
+        )
     plan = None if topology is None else Plan(config, topology, say)
-    shape = (config.image_size, config.image_size, config.image_channels)
     model = build_model(config)
-    results = {'model': config.model, **cost_results(model, shape)}
+    shape = image_shape(config, model)
+    results = {'model': config.detector or config.model, **cost_results(model, shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
     if config.sandwich:
@@ -119,9 +124,14 @@ def calibrate_workdir(
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint is of another network, or the new workdir exists.
+        ValueError: the checkpoint is of another network or a detector, or the new
+            workdir exists.
     """
     output = pathlib.Path(workdir, 'calibrated')
+    if config.detector:
+        raise ValueError(
+            f'config.detector={config.detector!r}: --mode=calibrate is of classifiers'
+        )
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or take another --workdir')
     if jax.process_index():
@@ -152,7 +162,7 @@ def calibrate_workdir(
 def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
     """The run, and the parameters, statistics and meta of its best checkpoint."""
     checkpoint = load_variables(workdir)
-    run = Run(config)
+    run = make_run(config)
     params, _ = abstract_variables(run.model, run.image_shape)
     check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
@@ -175,7 +185,8 @@ def train_workdir(
     scores = train(config, workdir, say=say, **options)
     if scores is None:
         return None
-    results = _with_scores(describe(config, say=silent), scores) | {'split': 'test'}
+    results = _with_scores(describe(config, say=silent), scores)
+    results |= {'split': final_split(config)}
     if jax.process_index() == 0:
         say(results_table(results))
         write_json(pathlib.Path(workdir, 'results.json'), results)

@@ -15,6 +15,14 @@ import ml_collections
 from slimjax.calibrate import METHODS
 from slimjax.channel_file import load_channels
 from slimjax.config_check import check_together
+from slimjax.data.coco_format.formats import TOO_MANY
+from slimjax.detection.configuration import (
+    check_detector,
+    check_detector_field,
+    default_of,
+)
+from slimjax.detection.paste import STYLES
+from slimjax.detection.settings import DETECTORS, PRESETS
 from slimjax.models import (
     MODELS,
     SlimmableClassifier,
@@ -90,6 +98,11 @@ FIELDS: dict[str, Field] = {
     # What is trained.
     'model': _one_of('resnet50', 'architecture', tuple(MODELS)),
     'model_fields': Field({}, 'further fields of the model, such as small_images'),
+    'detector': _one_of(
+        '', "what finds objects on the backbone model; '' to classify", ('', *DETECTORS)
+    ),
+    'preset': _one_of('published', 'settings of the detector', PRESETS),
+    'num_keypoints': _positive(17, 'of an object, where the detector finds them'),
     'widths': Field(
         (),
         "widths trained together; () for the model's own",
@@ -162,6 +175,14 @@ FIELDS: dict[str, Field] = {
     ),
     'num_threads': _not_negative(0, 'reader threads a process; 0 for one a core'),
     'bad_image_limit': _not_negative(50, 'unreadable images before a run stops'),
+    # Data of detectors, and what their results are.
+    'too_many_boxes': _one_of(
+        'error', 'where an image has more objects than model_fields.max_boxes', TOO_MANY
+    ),
+    'min_box_side': _not_negative(0.0, 'pixels of an object that is learnt'),
+    'min_image_side': _not_negative(0, 'pixels of an image that is learnt from'),
+    'min_keypoints': _not_negative(0, 'labelled keypoints of such an image'),
+    'paste': _one_of('detectron2', 'how masks become pixels of the image', STYLES),
     # Optimisation.
     'seed': _not_negative(0, 'of weights, order and augmentation'),
     'batch_size': _positive(256, 'examples a step, of all devices together'),
@@ -200,6 +221,7 @@ FIELDS: dict[str, Field] = {
     # Durations: state each in one unit.
     **_duration('train', 'length of the schedule', 'epochs', 100),
     **_duration('warmup', 'rise of the learning rate', 'epochs', 0),
+    'warmup_factor': _fraction(0.0, 'share of the learning rate where that begins'),
     **_duration('eval', 'between evaluations', 'epochs', 1),
     **_duration('checkpoint', 'between checkpoints', 'epochs', 1),
     **_duration('log', 'between log lines', 'steps', 100),
@@ -211,7 +233,7 @@ FIELDS: dict[str, Field] = {
     # Evaluation and logging.
     'eval_batch_size': _positive(256, 'examples a step of the evaluation'),
     'best_metric': Field(
-        'top1', "picks the best checkpoint: 'top1' is the mean over widths"
+        'top1', "picks the best checkpoint: 'top1', or 'bbox/AP', is a mean over widths"
     ),
     'tensorboard': Field(False, 'write TensorBoard event files too'),
 }
@@ -264,26 +286,42 @@ def complete(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return full
 
 
-def state_model_field(config: ml_collections.ConfigDict, model: str, name: str):
+def state_model_field(
+    config: ml_collections.ConfigDict, chosen: Mapping[str, Any], name: str
+) -> None:
     """Gives `config.model_fields` the model's default of a field that it lacks.
 
     The command line can change only what a config states.
+
+    Args:
+        config: a complete config.
+        chosen: `model`, `detector` and `preset`, which the command line may change too.
+        name: of the field.
 
     Raises:
         ValueError: the model has no such field; the message lists them.
 
     Example:
         >>> config = complete({'model': 'resnet14'})
-        >>> state_model_field(config, 'resnet14', 'small_images')
+        >>> state_model_field(config, config, 'small_images')
         >>> config.model_fields.small_images
         False
     """
-    _check_model_field(model, name)
-    if name not in config.model_fields:
-        config.model_fields[name] = getattr(create_model(model), name)
+    _check_model_field(chosen, name)
+    if name in config.model_fields:
+        return
+    model = chosen['model']
+    config.model_fields[name] = (
+        default_of(chosen, name)
+        if chosen['detector']
+        else getattr(create_model(model), name)
+    )
 
 
-def _check_model_field(model: str, name: str) -> None:
+def _check_model_field(config: Mapping[str, Any], name: str) -> None:
+    if config['detector']:
+        return check_detector_field(config, name)
+    model = config['model']
     known = set(model_fields(model)) - set(FIELDS) - {'axis_name'}
     if name not in known:
         raise ValueError(
@@ -327,10 +365,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         given_unit(config, 'milestone', empty=())
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
-    model = _model(config)
     for name in config.model_fields:
-        _check_model_field(config.model, name)
-    check_together(config, model)
+        _check_model_field(config, name)
+    if config.detector:
+        check_detector(config, {name: each.default for name, each in FIELDS.items()})
+    else:
+        check_together(config, _model(config))
 
 
 def model_options(config: Mapping[str, Any]) -> dict[str, Any]:

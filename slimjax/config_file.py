@@ -44,13 +44,14 @@ def expect_changes(config: ml_collections.ConfigDict, arguments: list[str]) -> N
     """
     flags = [arg.removeprefix(_FLAG) for arg in arguments if arg.startswith(_FLAG)]
     changes = [flag.partition('=')[::2] for flag in flags]
-    model = dict(changes).get('model', config.model)
+    names = ('model', 'detector', 'preset')
+    chosen = {name: dict(changes).get(name, config[name]) for name in names}
     for name, _ in changes:
         first, _, rest = name.partition('.')
         if first not in FIELDS:
             raise ValueError(unknown_field(first))
         if first == 'model_fields':
-            state_model_field(config, model, rest)
+            state_model_field(config, chosen, rest)
 
 
 def change(config: ml_collections.ConfigDict, changes: list[str]) -> None:

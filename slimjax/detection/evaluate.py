@@ -28,6 +28,7 @@ def detect_all(
     batches: Iterable[Mapping[str, np.ndarray]],
     widths: Sequence[Width],
     format: ResultsFormat,
+    fetch: Callable[[Any], Any] = jax.device_get,
 ) -> dict[str, Results]:
     """Returns what every width finds in all images, in COCO's form.
 
@@ -39,6 +40,7 @@ def detect_all(
         batches: this process's part, as `detection_eval_batches` gives it.
         widths: of the network.
         format: how to read detections.
+        fetch: brings them to this process's host, as numpy arrays.
 
     Returns:
         `{'0.25': {'bbox': [...], ...}, ...}` of the images of all processes, the
@@ -53,7 +55,7 @@ def detect_all(
         for batch in batches
         for width in widths
     ):
-        found[name].append(coco_results(jax.device_get(detections), batch, format))
+        found[name].append(coco_results(fetch(detections), batch, format))
     if not all(found.values()):
         raise ValueError('there are no images to evaluate')
     return {name: gathered(joined(parts)) for name, parts in found.items()}

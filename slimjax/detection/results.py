@@ -87,6 +87,10 @@ def _add_image(results, one, image_id, sizes, format) -> None:
     limits = np.tile([float(original_width), float(original_height)], 2)
     ends = np.clip(ends, 0, limits)
     sides = ends[:, 2:] - ends[:, :2]
+    pasted_at = boxes if format.legacy_boxes else ends
+    if format.paste == 'published' and not format.legacy_boxes:
+        # That style asks for the last pixels.
+        pasted_at = ends - np.array([0, 0, 1, 1])
     for row in np.flatnonzero(one['valid'] & (sides > 0).all(1)):
         about = {
             'image_id': image_id,
@@ -98,7 +102,7 @@ def _add_image(results, one, image_id, sizes, format) -> None:
         if 'segm' in results:
             pasted = paste_mask(
                 one['masks'][row],
-                (boxes if format.legacy_boxes else ends)[row],
+                pasted_at[row],
                 int(original_height),
                 int(original_width),
                 format.paste,

@@ -14,7 +14,7 @@ import ml_collections
 
 from slimjax import commands
 from slimjax.insight.curves import Points, error_curves
-from slimjax.train.loop import Measure, flat, results_line
+from slimjax.train.loop import Measure, flat
 from slimjax.train.metrics import read_metrics
 from slimjax.train.run import Run
 
@@ -105,7 +105,7 @@ def _calibrated(config: ml_collections.ConfigDict, say) -> Measure:
     def measure(step, state):
         stats = run.calibration.anew(state.params)
         results = run.evaluate(state.params, stats, 'validation')
-        say(f'calibrated at step {step}: {results_line(results)}')
+        say(f'calibrated at step {step}: {run.results_line(results)}')
         return flat('calibrated', results)
 
     return measure

@@ -31,6 +31,9 @@ _COLUMNS = {
     'top1': ('top-1 %', _percent),
     'top5': ('top-5 %', _percent),
     'loss': ('loss', '{:.4f}'.format),
+    'bbox/AP': ('box AP %', _percent),
+    'segm/AP': ('mask AP %', _percent),
+    'keypoints/AP': ('keypoint AP %', _percent),
     'latency_ms': ('ms an image', '{:.3f}'.format),
     'latency_ms_p50': ('p50 ms', '{:.3f}'.format),
     'latency_ms_p95': ('p95 ms', '{:.3f}'.format),
@@ -46,9 +49,9 @@ def results_table(results: Mapping[str, Any]) -> str:
 
     Args:
         results: `{'widths': {'0.25': {...}, ...}}`, where a width has any of `params`
-            and `macs` (counts), `top1` and `top5` (fractions), `loss`, `latency_ms`
-            (milliseconds an image), and of what `device_costs` measures; others are
-            not shown.
+            and `macs` (counts), `top1`, `top5` and `bbox/AP` (fractions), `loss`,
+            `latency_ms` (milliseconds an image), and of what `device_costs` measures;
+            others are not shown.
 
     Example:
         >>> print(results_table({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))

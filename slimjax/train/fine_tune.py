@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from slimjax.detection.create import with_backbone
 from slimjax.train.checkpoint import Checkpoint, load_variables
 from slimjax.train.run import Run
 from slimjax.train.state import TrainState
@@ -19,7 +20,8 @@ def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> Train
 
     Of a network with another widest width, what both use is taken, see
     `slimjax.train.transplant`. Parameters of another shape, such as those of a
-    classifier with other classes, keep their new values, which is said aloud.
+    classifier with other classes, keep their new values, which is said aloud. A
+    detector takes a classifier as its backbone, whole or not at all.
 
     Args:
         state: at step 0.
@@ -32,7 +34,9 @@ def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> Train
     """
     config = run.config
     checkpoint = load_variables(config.init_from)
-    if _resized(checkpoint, run):
+    if config.detector and 'backbone' not in checkpoint.params:
+        return _of_classifier(state, run, checkpoint, say)
+    if not config.detector and _resized(checkpoint, run):
         return _transplanted(state, run, say)
     fresh = []
 
@@ -88,3 +92,19 @@ def _transplanted(state: TrainState, run: Run, say) -> TrainState:
     params, stats = split_variables(variables)
     average = state.average and state.average.replace(params=params, stats=stats)
     return state.replace(params=params, stats=stats, average=average)
+
+
+def _of_classifier(
+    state: TrainState, run: Run, checkpoint: Checkpoint, say: Callable[[str], None]
+) -> TrainState:
+    """The state of a detector whose backbone is that of a classifier."""
+    where = run.config.init_from
+    own = {'params': state.params, **state.stats}
+    classifier = {'params': checkpoint.params, **checkpoint.stats}
+    try:
+        variables = with_backbone(own, classifier)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f'config.init_from={where!r}: {error}') from None
+    params, stats = split_variables(variables)
+    say(f'the backbone is that of {where}; all else is new')
+    return state.replace(params=params, stats=stats)

@@ -17,6 +17,7 @@ from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
 from slimjax.train.resume import check_resumable
 from slimjax.train.run import Run
+from slimjax.train.runs import final_split, make_run
 from slimjax.train.state import Average, TrainState, zero_sums
 from slimjax.train.teacher import Teacher
 from slimjax.train.teaching import teaching_lines
@@ -68,7 +69,7 @@ def train(
     """
     if jax.process_index():
         say = report.silent  # One process of many speaks.
-    run = Run(config)
+    run = make_run(config)
     teacher = Teacher(run) if config.teacher else None
     for line in report.start_lines(run, overridden):
         say(line)
@@ -93,7 +94,7 @@ def train(
         )
         if not finished:
             return None
-        if not test:
+        if not test or final_split(config) != 'test':
             return _validated(run, checkpoints, workdir)
         return _test(run, checkpoints, workdir, writers, say)
 
@@ -265,7 +266,7 @@ def _validate(run: Run, state: TrainState, step: int, writers, say):
     for prefix, result in results.items():
         for writer in writers:
             writer.write_scalars(step, flat(prefix, result))
-        say(f'{prefix} at step {step}: {results_line(result)}')
+        say(f'{prefix} at step {step}: {run.results_line(result)}')
     return state, run.score(scored)
 
 
@@ -301,7 +302,7 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
                 run.total_steps, {**flat('test', results), 'test/best_step': step}
             )
             writer.flush()
-    say(f'test with the best checkpoint, of step {step}: {results_line(results)}')
+    say(f'test with the best checkpoint, of step {step}: {run.results_line(results)}')
     return results
 
 
@@ -309,14 +310,15 @@ def unflat(prefix: str, scalars: Mapping[str, float]) -> Results:
     """Returns the results that `flat` wrote.
 
     Example:
-        >>> unflat('test', {'test/top1/0.5': 0.9, 'step': 3})
+        >>> unflat('test', {'test/top1/0.5': 0.9, 'test/best_step': 3, 'step': 3})
         {'0.5': {'top1': 0.9}}
     """
     results = {}
     for name, value in scalars.items():
-        first, *score = name.split('/')
-        if first == prefix and len(score) == 2:
-            results.setdefault(score[1], {})[score[0]] = value
+        first, _, rest = name.partition('/')
+        score, _, width = rest.rpartition('/')
+        if first == prefix and score:
+            results.setdefault(width, {})[score] = value
     return results
 
 
@@ -333,15 +335,3 @@ def flat(prefix: str, results: Results) -> dict[str, float]:
         for score, value in scores.items()
         if score != 'count'
     }
-
-
-def results_line(results: Results) -> str:
-    """Returns the accuracies of all widths in one line.
-
-    Example:
-        >>> results_line({'0.5': {'top1': 0.9}, '1.0': {'top1': 0.95}})
-        'top-1 0.5: 90.00 %  1.0: 95.00 %'
-    """
-    return 'top-1 ' + '  '.join(
-        f'{width}: {100 * scores["top1"]:.2f} %' for width, scores in results.items()
-    )

@@ -124,6 +124,33 @@ def split_over_devices(batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     }
 
 
+def joined_examples(tree: Any) -> Any:
+    """Returns this process's part of what a mapped function returned, on the host.
+
+    Args:
+        tree: of arrays `[devices, examples, ...]`, such as `pmapped(..., out_axes=0)`
+            returns.
+
+    Returns:
+        numpy arrays `[examples, ...]`, in the order of `split_over_devices`.
+
+    Example:
+        >>> sent = split_over_devices({'x': np.arange(2 * jax.local_device_count())})
+        >>> double = pmapped(lambda state, batch: 2 * batch['x'], out_axes=0)
+        >>> joined_examples(double(None, sent))[:2].tolist()
+        [0, 2]
+    """
+
+    def join(leaf):
+        shards = sorted(
+            leaf.addressable_shards, key=lambda each: each.index[0].start or 0
+        )
+        whole = np.concatenate([np.asarray(each.data) for each in shards])
+        return whole.reshape(-1, *leaf.shape[2:])
+
+    return jax.tree.map(join, tree)
+
+
 def prefetched(
     batches: Iterable[Mapping[str, np.ndarray]], ahead: int = 2
 ) -> Iterator[dict[str, Array]]:

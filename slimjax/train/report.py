@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import jax
 
 from slimjax.config import FIELDS
+from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.table import results_table
@@ -147,6 +148,18 @@ def _widths_lines(run: 'Run') -> list[str]:
             else 'every width learns from the labels'
         )
     return lines
+
+
+def accuracy_line(title: str, score: str, results: Results) -> str:
+    """Returns a score of all widths in one line, in percent.
+
+    Example:
+        >>> accuracy_line('top-1', 'top1', {'0.5': {'top1': 0.9}, '1.0': {'top1': 1.0}})
+        'top-1 0.5: 90.00 %  1.0: 100.00 %'
+    """
+    return f'{title} ' + '  '.join(
+        f'{width}: {100 * scores[score]:.2f} %' for width, scores in results.items()
+    )
 
 
 def memory_line(temporaries: int | None, state: TrainState, summed: Any = ()) -> str:

@@ -15,6 +15,8 @@ from slimjax.channel_file import with_channels
 from slimjax.config import check, model_options
 from slimjax.data import pipeline
 from slimjax.data.sources import load_source
+from slimjax.detection.configuration import build_detector
+from slimjax.detection.model import SlimmableRCNN
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier, create_model
@@ -41,7 +43,7 @@ from slimjax.width import ChannelTable, Width, width_name
 
 def build_model(
     config: Mapping[str, Any], *, axis_name: str | None = None
-) -> SlimmableClassifier:
+) -> SlimmableClassifier | SlimmableRCNN:
     """Returns the network that a complete config describes.
 
     Args:
@@ -57,6 +59,8 @@ def build_model(
         >>> build_model(complete({'model': 'resnet14', 'widths': (0.5, 1.0)})).widths
         (0.5, 1.0)
     """
+    if config['detector']:
+        return build_detector(config, axis_name=axis_name)
     model = create_model(
         config['model'],
         num_classes=config['num_classes'],
@@ -133,13 +137,9 @@ class Run:
         train = self.source('train')
         self.clock = Clock(len(train), config.batch_size)
         self.schedule = learning_rate(config, self.clock)
-        self.optimizer = self._optimizer()
         self.sandwich = self._sandwich()
-        self.metric_names = (
-            metric_names(self.model.widths, config)
-            if self.sandwich is None
-            else universal_metric_names(self.sandwich)
-        )
+        self.optimizer = self._optimizer()
+        self.metric_names = self._metric_names()
         scheduled = self.clock.steps(config, 'train')
         self.total_steps = min(scheduled, config.num_train_steps or scheduled)
         self.calibration = RunCalibration(self)
@@ -175,6 +175,11 @@ class Run:
                 f'{part} examples at a time; choose a divisor of {part}, or a multiple '
                 f'of it that divides {whole}'
             )
+
+    def _metric_names(self) -> tuple[str, ...]:
+        if self.sandwich is None:
+            return metric_names(self.model.widths, self.config)
+        return universal_metric_names(self.sandwich)
 
     def _sandwich(self) -> Sandwich | None:
         config = self.config
@@ -349,6 +354,10 @@ class Run:
         names = [width] if width else list(results)
         mean = sum(results[name][metric] for name in names) / len(names)
         return -mean if metric == 'loss' else mean
+
+    def results_line(self, results: Results) -> str:
+        """Returns the accuracies of all widths in one line."""
+        return report.accuracy_line('top-1', 'top1', results)
 
     @functools.cached_property
     def meta(self) -> dict[str, Any]:

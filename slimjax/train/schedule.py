@@ -100,11 +100,12 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
 
     `linear` and `cosine` change with every step and reach 0 with the last one;
     `multistep` and `exponential` multiply by `decay_factor` at the milestones and at
-    each new epoch. Warm-up rises linearly to the full rate with its last step.
+    each new epoch. Warm-up rises linearly to the full rate with its last step, or, from
+    `warmup_factor` of it with the first step, to the full rate after the last one.
 
     Args:
-        config: `learning_rate`, `schedule`, `decay_factor` and the durations `train`,
-            `warmup` and `milestone`.
+        config: `learning_rate`, `schedule`, `decay_factor`, the durations `train`,
+            `warmup` and `milestone`, and `warmup_factor`, 0 if left out.
         clock: converts the durations.
 
     Returns:
@@ -119,7 +120,7 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
     """
     peak, kind = config['learning_rate'], config['schedule']
     total, warmup = clock.steps(config, 'train'), clock.steps(config, 'warmup')
-    factor = config.get('decay_factor', 1.0)
+    factor, first = config.get('decay_factor', 1.0), config.get('warmup_factor', 0.0)
     if kind == 'multistep':
         starts = np.array(clock.milestones(config), np.int32)
     elif kind == 'exponential':
@@ -142,7 +143,8 @@ def learning_rate(config: Mapping[str, Any], clock: Clock) -> optax.Schedule:
         else:
             decays = jnp.searchsorted(jnp.asarray(starts), step, side='right')
             share = jnp.asarray(shares, real)[decays]
-        rising = (step + 1).astype(real) / max(warmup, 1)
+        rising = (step if first else step + 1).astype(real) / max(warmup, 1)
+        rising = first + (1 - first) * rising if first else rising
         return peak * jnp.where(step < warmup, rising, share)
 
     return schedule

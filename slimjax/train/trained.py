@@ -12,6 +12,7 @@ from slimjax.config_file import change
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import Run, build_model
+from slimjax.train.runs import make_run
 from slimjax.train.state import abstract_variables
 from slimjax.variables import check_shapes
 
@@ -52,7 +53,7 @@ def open_run(workdir: str | pathlib.Path, changes: Sequence[str] = ()) -> Traine
         )
     config = stored_config(checkpoint.meta['config'])
     change(config, list(changes))
-    run = Run(config)
+    run = make_run(config)
     found, where = (checkpoint.params, checkpoint.stats), f'the checkpoint in {workdir}'
     for expected, own in zip(
         abstract_variables(run.model, run.image_shape), found, strict=True
@@ -92,7 +93,8 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: what the checkpoint says and what it holds are two networks.
+        ValueError: what the checkpoint says and what it holds are two networks, or a
+            detector.
     """
     checkpoint = load_variables(workdir)
     meta = checkpoint.meta
@@ -100,6 +102,10 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
     prepared = None
     if 'config' in meta:
         config = stored_config(meta['config'])
+        if config.detector:
+            raise ValueError(
+                f'{workdir} holds a {config.detector}: a classifier is needed'
+            )
         model = build_model(config)
         size = image_size or config.image_size
         shape = (size, size, config.image_channels)

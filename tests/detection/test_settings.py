@@ -1,0 +1,56 @@
+"""Presets and what is refused before anything is compiled."""
+
+import pytest
+
+from slimjax.detection import DETECTORS, PRESETS, create_model, settings
+
+
+def test_presets_differ_where_the_published_codes_do():
+    published = settings('published', 'mask_rcnn')
+    detectron = settings('detectron1', 'mask_rcnn')
+    torchvision = settings('torchvision', 'mask_rcnn')
+    assert (published.legacy, detectron.legacy, torchvision.legacy) == (
+        True,
+        False,
+        False,
+    )
+    assert [each.test_proposals for each in (published, detectron, torchvision)] == [
+        *(2000, 1000, 1000)
+    ]
+    assert published.clip_norm == 35
+    assert detectron.rpn_normalizer == 'wanted'
+    assert settings('detectron1', 'keypoint_rcnn').train_proposals == 1500
+    assert settings('torchvision', 'keypoint_rcnn').epochs == 46
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+@pytest.mark.parametrize('detector', DETECTORS)
+def test_every_preset_makes_every_detector(preset, detector):
+    model = create_model(detector, preset, num_classes=5, widths=[0.25, 1.0])
+    assert hash(model) == hash(
+        create_model(detector, preset, num_classes=5, widths=(0.25, 1.0))
+    )
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'roi_alignment': 'legacy'}, 'legacy=False goes with roi_alignment=unaligned'),
+        ({'anchors': 'legacy'}, 'legacy=False goes with anchors=centred or rounded'),
+        ({'anchors': 'round'}, "anchors='round'; allowed are legacy, centred, rounded"),
+        ({'buckets': ((800, 1333),)}, 'multiples of 32 px are needed, not 800 x 1333'),
+        ({'anchor_sizes': (32, 64)}, '5 are needed'),
+        ({'rpn_negative': 0.8}, r'rpn_negative=0.8, rpn_positive=0.7'),
+        ({'frozen_stages': 5}, 'frozen_stages=5; allowed are 0 to 4'),
+        ({'norm': 'layer'}, "norm='layer'; allowed are frozen, batch"),
+        ({'num_classes': 1}, 'num_classes=1: 2 and more'),
+        ({'nms': 0.5}, 'no setting nms; there are anchor_ratios'),
+        ({'preset': 'coco'}, "preset='coco'; allowed are published, detectron1"),
+        ({'detector': 'rcnn'}, "detector='rcnn'; allowed are faster_rcnn"),
+        ({'widths': (0.5, 0.5)}, 'more than once'),
+    ],
+)
+def test_what_is_not_allowed_is_named(fields, message):
+    fields = {'detector': 'mask_rcnn', 'preset': 'torchvision', **fields}
+    with pytest.raises(ValueError, match=message):
+        create_model(**fields)

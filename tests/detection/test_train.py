@@ -1,0 +1,212 @@
+"""Training a detector: what is frozen, what is drawn, and what a step does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from slimjax.detection import create_model, init_variables
+from slimjax.detection.train import (
+    detection_metric_names,
+    make_detection_optimizer,
+    make_detection_step,
+    make_loss_fn,
+    trained,
+)
+from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
+from slimjax.train.state import TrainState, zero_sums
+from slimjax.variables import split_variables
+
+SIDE, TRUTHS = 64, 4
+CONFIG = {'seed': 0, 'accumulate_steps': 1, 'ema_decay': 0.0}
+
+
+def tiny(detector='mask_rcnn', **fields):
+    return create_model(
+        detector,
+        'tiny',
+        num_classes=4,
+        num_keypoints=3,
+        widths=(0.5, 1.0),
+        stage_sizes=(1, 1, 1, 1),
+        base_features=8,
+        pyramid_features=8,
+        box_features=16,
+        mask_features=(8,),
+        keypoint_features=(8,),
+        train_level_proposals=32,
+        train_proposals=48,
+        **fields,
+    )
+
+
+def batch_of(images, seed=0):
+    """Noise; some of the truths are padding, and the last is a crowd."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 30, (images, TRUTHS, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(12, 34, corners.shape)], -1)
+    places = corners[:, :, None] + 12 * rng.uniform(0, 1, (images, TRUTHS, 3, 2))
+    valid = np.arange(TRUTHS)[None] < rng.integers(1, TRUTHS, (images, 1))
+    sizes = np.full((images, 2), SIDE, np.int32)
+    batch = {
+        'image': rng.normal(size=(images, SIDE, SIDE, 3)),
+        'image_size': sizes,
+        'original_size': sizes,
+        'boxes': np.where(valid[..., None], boxes, 0),
+        'labels': np.where(valid, rng.integers(1, 4, valid.shape), 0),
+        'valid': valid | (np.arange(TRUTHS)[None] == TRUTHS - 1),
+        'crowd': np.broadcast_to(np.arange(TRUTHS)[None] == TRUTHS - 1, valid.shape),
+        'masks': np.ones((images, TRUTHS, 28, 28), np.uint8),
+        'keypoints': np.concatenate([places, np.full((*places.shape[:3], 1), 2)], -1),
+    }
+    types = {'f': np.float32, 'i': np.int32}
+    return {k: v.astype(types.get(v.dtype.kind, v.dtype)) for k, v in batch.items()}
+
+
+def state_of(model, optimizer):
+    @jax.jit
+    def create(key):
+        params, stats = split_variables(init_variables(model, key))
+        names = detection_metric_names(model.detector, model.widths)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            opt_state=optimizer.init(params),
+            average=None,
+            sums=zero_sums(names),
+        )
+
+    return create(jax.random.key(0))
+
+
+def optimizer_of(model, rate=0.01):
+    return make_detection_optimizer(model.settings, optax.constant_schedule(rate))
+
+
+FROZEN = {'norm': 'frozen', 'frozen_stages': 1, 'clip_norm': 35.0}
+
+
+@functools.cache
+def frozen_step():
+    """A model, its state before and after a step on four devices, and the metrics."""
+    model = tiny(**FROZEN)
+    optimizer = optimizer_of(model)
+    state = state_of(model, optimizer)
+    step = make_detection_step(model.clone(axis_name=AXIS), optimizer, CONFIG)
+    after, metrics = pmapped(step)(replicated(state), split_over_devices(batch_of(4)))
+    return model, *jax.device_get((state, after, metrics))
+
+
+def test_what_is_frozen_stays_bit_for_bit():
+    model, before, after, _ = frozen_step()
+    kept = trained(before.params, model.settings)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, after.params)
+    for (path, is_trained), has_moved in zip(
+        jax.tree_util.tree_leaves_with_path(kept), jax.tree.leaves(moved), strict=True
+    ):
+        names = [each.key for each in path]
+        assert is_trained or not has_moved, names
+        in_backbone = names[0] == 'backbone'
+        early = names[1].startswith(('stem', 'stage1_'))
+        assert is_trained == (not in_backbone or not (early or 'norm' in names))
+        if names[-1] == 'kernel':
+            assert has_moved == is_trained, names
+    assert jax.tree.map(np.array_equal, before.stats, after.stats)
+
+
+def test_each_width_tells_all_of_its_losses():
+    model, _, after, metrics = frozen_step()
+    assert set(metrics) == set(detection_metric_names('mask_rcnn', model.widths))
+    assert all(np.isfinite(each) for each in metrics.values())
+    for width in ('0.5', '1.0'):
+        parts = ('objectness', 'proposal_boxes', 'classes', 'boxes', 'masks')
+        total = sum(metrics[f'{part}/{width}'] for part in parts)
+        np.testing.assert_allclose(metrics[f'loss/{width}'], total, rtol=1e-6)
+        assert all(metrics[f'{part}/{width}'] > 0 for part in parts)
+    assert after.step == 1
+
+
+@pytest.mark.slow
+def test_four_devices_do_what_one_does():
+    model, before, after, metrics = frozen_step()
+    optimizer = optimizer_of(model)
+    step = jax.jit(make_detection_step(model, optimizer, CONFIG))
+    alone, own_metrics = step(before, batch_of(4))
+    # Means over a device's images are averaged: all images have as many draws.
+    for name, each in own_metrics.items():
+        np.testing.assert_allclose(metrics[name], each, rtol=1e-4, err_msg=name)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        after.params,
+        alone.params,
+    )
+
+
+@functools.cache
+def losses_of_draws():
+    """A function from a batch to the losses of both widths, one anchor of each kind."""
+    model = tiny('faster_rcnn', **FROZEN, rpn_samples=2, rpn_positive=0.4)
+    init = jax.jit(functools.partial(init_variables, model))
+    params, stats = split_variables(init(jax.random.key(0)))
+    # Without weights, all widths say the same: only what is drawn differs.
+    params = jax.tree.map(jnp.zeros_like, params)
+    loss_fn = make_loss_fn(model)
+
+    @jax.jit
+    def losses(batch):
+        return {
+            width: loss_fn(params, stats, batch, width=width)[1].logits
+            for width in model.widths
+        }
+
+    return losses
+
+
+def test_widths_and_steps_draw_anew_and_a_step_repeats():
+    def boxes_loss(seed):
+        keys = jax.random.split(jax.random.key(seed), 2)
+        found = losses_of_draws()({**batch_of(2), 'keys': keys})
+        return {width: float(each['proposal_boxes']) for width, each in found.items()}
+
+    first, again, other = boxes_loss(0), boxes_loss(0), boxes_loss(1)
+    assert first == again
+    assert first[0.5] != first[1.0]
+    assert first[1.0] != other[1.0]
+
+
+def test_a_crowd_is_not_learnt():
+    def losses_of(batch):
+        found = []
+        for seed in range(6):
+            keys = jax.random.split(jax.random.key(seed), 2)
+            losses = losses_of_draws()({**batch, 'keys': keys})
+            found.append(float(losses[1.0]['proposal_boxes']))
+        return found
+
+    batch = batch_of(2)
+    elsewhere = {**batch, 'boxes': batch['boxes'].copy()}
+    elsewhere['boxes'][:, -1] = [3, 3, 60, 60]
+    assert losses_of(batch) == losses_of(elsewhere)
+    usable = {**elsewhere, 'crowd': np.zeros_like(batch['crowd'])}
+    assert losses_of(usable) != losses_of(elsewhere)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('detector', ['mask_rcnn', 'keypoint_rcnn'])
+def test_training_from_scratch_learns_four_images_at_both_widths(detector):
+    model = tiny(detector)
+    optimizer = optax.adam(2e-3)
+    state, batch = state_of(model, optimizer), batch_of(4)
+    step = jax.jit(make_detection_step(model, optimizer, CONFIG))
+    losses = []
+    for _ in range(150):
+        state, metrics = step(state, batch)
+        losses.append({name: float(each) for name, each in metrics.items()})
+    for width in ('0.5', '1.0'):
+        assert losses[-1][f'loss/{width}'] < 0.35 * losses[0][f'loss/{width}']
+    changed = state.stats['batch_stats_0.5']['backbone']['stem']['norm']['mean']
+    assert np.abs(changed).max() > 0
