@@ -95,6 +95,11 @@ def test_what_is_not_expected_to_fit_is_tried_and_kept():
     assert (decisions[-1].width, decisions[-1].reason) == ('1.0', 'fits')
 
 
+def test_of_widths_that_cost_the_same_the_narrowest_is_cheapest():
+    costs = {'1.0': Cost(1, 9), '0.5': Cost(1, 9), '0.25': Cost(1, 9)}
+    assert Controller(costs, 5.0).width == '0.25'
+
+
 def test_no_width_becomes_wider_within_the_cooldown():
     rule = Rule(cooldown=3.0)
     time, costs = made_up_costs('bursts', 120, 3)
