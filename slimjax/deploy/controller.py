@@ -230,4 +230,5 @@ class Controller:
                 self._closed_until[reason, name] = until
 
     def _cheapest(self, names: list[str]) -> str:
-        return min(names, key=lambda name: self.costs[name].typical)
+        # Of those that cost the same, as by a coarse clock, the narrowest.
+        return min(reversed(names), key=lambda name: self.costs[name].typical)

@@ -98,5 +98,5 @@ export class Controller {
 }
 
 function cheapest(costs) {
-  return costs.reduce((best, cost) => (cost.typical < best.typical ? cost : best));
+  return costs.reduce((best, cost) => (cost.typical <= best.typical ? cost : best));
 }
