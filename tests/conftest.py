@@ -1,17 +1,11 @@
 """A hostile place to test in: strict types, four devices, warnings are errors."""
 
-import importlib.metadata
 import os
 import pathlib
 
+from tests.emitters import OLD_EMITTERS
+
 ROOT = pathlib.Path(__file__).parents[1]
-# jax 0.10 has them still: the older emitters of loops take a quarter of the time of
-# the new ones. A later jax ends at a flag that it does not know.
-OLD_EMITTERS = (
-    ('--xla_cpu_use_fusion_emitters=false',)
-    if importlib.metadata.version('jax').startswith('0.10.')
-    else ()
-)
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Compiling takes most of the time of these tests, and LLVM's optimiser most of that.
@@ -22,7 +16,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
         '--xla_force_host_platform_device_count=4',
         '--xla_backend_optimization_level=0',
         '--xla_llvm_disable_expensive_passes=true',
-        *OLD_EMITTERS,
+        *(f'--{name}={value}'.lower() for name, value in OLD_EMITTERS.items()),
         # On a busy machine four devices may wait for one another for long.
         '--xla_cpu_collective_call_terminate_timeout_seconds=300',
     ]

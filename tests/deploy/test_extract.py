@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import slimjax
+from tests.emitters import AS_USERS_HAVE_IT
 
 IMAGE = (32, 32, 3)
 
@@ -44,7 +45,9 @@ def test_a_width_taken_out_gives_the_same_logits_bit_for_bit(name, width, fields
     narrow, own = slimjax.extract(model, variables, width, image_shape=IMAGE)
     images = jax.random.normal(jax.random.key(1), (2, *IMAGE))
     wide, alone = (
-        jax.jit(partial(network.apply, width=width))(held, images)
+        jax.jit(partial(network.apply, width=width), compiler_options=AS_USERS_HAVE_IT)(
+            held, images
+        )
         for network, held in ((model, variables), (narrow, own))
     )
     assert np.isfinite(alone).all()
