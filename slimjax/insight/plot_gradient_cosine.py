@@ -48,7 +48,13 @@ def plot_gradient_cosine(
     lines.set_ylabel('cosine of the gradients, mean over layers')
     lines.grid(alpha=0.25, linewidth=0.6)
     lines.spines[['top', 'right']].set_visible(False)
-    lines.legend(frameon=False, fontsize=8.5, title='widths')
+    lines.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=3,
+        loc='lower center',
+        bbox_to_anchor=(0.5, 1),
+    )
     ends = max(pairs, key=_distance)
     drawn = image.imshow(
         list(pairs[ends].values()),
