@@ -60,8 +60,8 @@ def test_a_stopped_run_goes_on_as_the_uninterrupted_one(
 def test_a_run_says_and_keeps_the_metrics_of_every_width(uninterrupted):
     workdir, results, said = uninterrupted
     assert results['split'] == 'validation'  # There is no test split.
-    assert set(results['widths']) == {'0.5', '1.0'}
-    assert any(line.startswith('eval at step 2: box AP 1.0: ') for line in said)
+    assert set(results['widths']) == {'0.5'}
+    assert any(line.startswith('eval at step 2: box AP 0.5: ') for line in said)
     assert 'box AP %' in said[-1]
     last = read_metrics(workdir / 'metrics.jsonl')[-1]
     for name, scores in results['widths'].items():
@@ -90,7 +90,7 @@ def test_evaluation_counts_every_image_once(scenes, uninterrupted, tmp_path):
 
 
 def test_a_classifier_becomes_the_backbone_of_all_widths(scenes, tmp_path):
-    changes = {'model': 'resnet14', 'widths': (0.5, 1.0), 'image_size': 32}
+    changes = {'model': 'resnet14', 'widths': (0.5,), 'image_size': 32}
     classifier = build_model(
         complete({**changes, 'model_fields': {'base_features': 8}})
     )
@@ -169,11 +169,11 @@ def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, me
 
 def test_the_command_line_changes_settings_of_a_preset():
     config = load_config(f'{CONFIGS / "coco.py"}:mask_rcnn')
-    changes = ['--config.preset=tiny', '--config.model_fields.detections=7']
-    change(config, changes)
-    assert config.model_fields.to_dict() == {'detections': 7}
-    change(config, ['--config.model_fields.buckets=((64,96),)'])
-    assert config.model_fields.buckets == ((64, 96),)
+    changes = {'detections': '7', 'buckets': '((64,96),)'}
+    flags = [f'--config.model_fields.{name}={value}' for name, value in changes.items()]
+    change(config, ['--config.preset=tiny', *flags])
+    assert config.model_fields.to_dict() == {'detections': 7, 'buckets': ((64, 96),)}
+    assert build_model(config).settings.detection_candidates == 256
 
 
 @pytest.mark.parametrize('detector', ['faster_rcnn', 'mask_rcnn', 'keypoint_rcnn'])
