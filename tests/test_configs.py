@@ -42,6 +42,12 @@ RECIPES = [
     ('synthetic', 'mobilenet_v1', 0, 64, 'device', 0.1, 41_030_272),
     ('synthetic', 'mobilenet_v2', 0, 64, 'device', 0.1, 59_285_808),
     ('synthetic', 'shufflenet', 0, 64, 'device', 0.1, 37_549_896),
+    ('coco', 'faster_rcnn', 12, 16, 'device', 0.02, None),
+    ('coco', 'mask_rcnn', 12, 16, 'device', 0.02, None),
+    ('coco', 'keypoint_rcnn', 12, 16, 'device', 0.02, None),
+    ('coco_digits', 'faster_rcnn', 12, 16, 'global', 2e-3, None),
+    ('coco_digits', 'mask_rcnn', 12, 16, 'global', 2e-3, None),
+    ('coco_digits', 'keypoint_rcnn', 12, 16, 'global', 2e-3, None),
 ]
 
 
@@ -68,12 +74,14 @@ _SLOW = {
     *('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet', 'us_resnet50'),
     *('supernet_mobilenet_v1', 'supernet_mobilenet_v2', 'supernet_mnasnet'),
     'supernet_resnet50',
+    # Their recipes differ in the head that the slow ones have.
+    *('mask_rcnn', 'keypoint_rcnn'),
 }
 
 
 def describable():
     for file, recipe, *_, macs in RECIPES:
-        slow = file == 'synthetic' or recipe in _SLOW
+        slow = file in ('synthetic', 'coco') or recipe in _SLOW
         marks = [pytest.mark.slow] if slow else []
         yield pytest.param(file, recipe, macs, marks=marks)
 

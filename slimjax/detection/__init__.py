@@ -1,4 +1,4 @@
-"""Faster, Mask and Keypoint R-CNN on a slimmable backbone (paper, section 4.4)."""
+"""Faster, Mask and Keypoint R-CNN on a slimmable backbone (paper, Table 5)."""
 
 from slimjax.detection.create import create_model, init_variables, with_backbone
 from slimjax.detection.model import SlimmableRCNN

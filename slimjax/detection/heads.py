@@ -1,4 +1,4 @@
-"""The heads of the R-CNNs, whole at every width (paper, section 4.4)."""
+"""The heads of the R-CNNs, whole at every width (paper, Table 5)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -30,7 +30,7 @@ class SlimmableRCNN(RCNNNetwork):
     """Faster, Mask or Keypoint R-CNN whose backbone runs at several widths.
 
     Only the backbone is slimmed; the feature pyramid and the heads are whole at every
-    width and shared by all (paper, section 4.4).
+    width and shared by all (paper, Table 5).
 
     A batch is a mapping of arrays, of B padded images and at most N boxes each:
     `image` `[B, H, W, 3]`, normalised, H and W multiples of 32; `image_size` `[B, 2]`,

@@ -53,19 +53,17 @@ _SMALL = {
     'mask_features': (16, 16),
     'keypoint_features': (16, 16),
 }
-_DETECTORS = ('faster_rcnn', 'mask_rcnn', 'keypoint_rcnn')
+_RESNET50 = {'stages': (3, 4, 6, 3)}
 CASES = {
     case.name: case
     for case in (
         Case('faster_rcnn', 1.0, **_SMALL),
-        Case('mask_rcnn', 0.25, **_SMALL),
-        Case('mask_rcnn', 1.0, **_SMALL),
+        *(Case('mask_rcnn', width, **_SMALL) for width in (0.25, 0.5, 0.75, 1.0)),
         Case('keypoint_rcnn', 0.5, **_SMALL),
-        *(
-            Case(detector, width, stages=(3, 4, 6, 3), detections=100)
-            for detector in _DETECTORS
-            for width in (0.25, 1.0)
-        ),
+        Case('faster_rcnn', 1.0, **_RESNET50),
+        Case('mask_rcnn', 0.25, **_RESNET50),
+        Case('mask_rcnn', 1.0, **_RESNET50),
+        Case('keypoint_rcnn', 0.25, **_RESNET50),
     )
 }
 

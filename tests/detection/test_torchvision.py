@@ -11,6 +11,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from slimjax.detection import create_model
 from slimjax.detection.create import init_variables
@@ -156,12 +157,23 @@ def run(name):
     return golden, found
 
 
+def same_order(found, expected):
+    """Places of rows of `found` in the order of `expected`; near ties may swap."""
+    assert len(found) == len(expected)
+    distances = np.abs(found[:, None] - expected[None]).max(-1)
+    places, order = linear_sum_assignment(distances.T)
+    assert (places == np.arange(len(expected))).all()
+    # Few are far from where they were.
+    assert (np.abs(order - places) <= 3).all()
+    return order
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_maps_are_those_of_torchvision(name):
     golden, found = run(name)
     for level, each in enumerate(found['maps'], start=2):
         expected = golden[f'map/p{level}']
-        np.testing.assert_allclose(drawn.probe(each), expected, rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(drawn.probe(each), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -172,7 +184,7 @@ def test_the_same_proposals_are_made(name, kind):
         expected = golden[f'{kind}/{image}']
         valid = found[kind].valid[image]
         boxes = found[kind].boxes[image][valid]
-        assert len(boxes) == len(expected)
+        boxes = boxes[same_order(boxes, expected)]
         np.testing.assert_allclose(boxes, expected, rtol=1e-5, atol=1e-4)
 
 
@@ -187,6 +199,17 @@ def test_the_same_is_detected(name):
             for key in mine
             if f'detections/{image}/{key}' in golden
         }
+        # All that tells two apart, which share a box where both are cut off.
+        order = same_order(
+            *(
+                np.concatenate(
+                    [each['boxes'], each['labels'][:, None], each['scores'][:, None]],
+                    axis=-1,
+                )
+                for each in (mine, expected)
+            )
+        )
+        mine = {key: each[order] for key, each in mine.items()}
         assert mine['labels'].tolist() == expected['labels'].tolist()
         if 'masks' in mine:
             mine['masks'] = mine['masks'][:, 13:15]

@@ -19,8 +19,10 @@ from slimjax.detection.train import (
 from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
 from slimjax.train.state import TrainState, zero_sums
 from slimjax.variables import split_variables
+from tests.detection.test_nms import overlap
 
 SIDE, TRUTHS = 64, 4
+STEPS = 200
 CONFIG = {'seed': 0, 'accumulate_steps': 1, 'ema_decay': 0.0}
 
 
@@ -44,19 +46,24 @@ def tiny(detector='mask_rcnn', **fields):
 
 
 def batch_of(images, seed=0):
-    """Noise; some of the truths are padding, and the last is a crowd."""
+    """A square a truth, coloured by class; some are padding, the last is a crowd."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 30, (images, TRUTHS, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(12, 34, corners.shape)], -1)
     places = corners[:, :, None] + 12 * rng.uniform(0, 1, (images, TRUTHS, 3, 2))
     valid = np.arange(TRUTHS)[None] < rng.integers(1, TRUTHS, (images, 1))
+    labels = np.where(valid, rng.integers(1, 4, valid.shape), 0)
+    pixels = rng.normal(0, 0.1, (images, SIDE, SIDE, 3))
+    for image, number in np.argwhere(valid):
+        x1, y1, x2, y2 = boxes[image, number].round().astype(int)
+        pixels[image, y1:y2, x1:x2, labels[image, number] - 1] = 1 + number
     sizes = np.full((images, 2), SIDE, np.int32)
     batch = {
-        'image': rng.normal(size=(images, SIDE, SIDE, 3)),
+        'image': pixels,
         'image_size': sizes,
         'original_size': sizes,
         'boxes': np.where(valid[..., None], boxes, 0),
-        'labels': np.where(valid, rng.integers(1, 4, valid.shape), 0),
+        'labels': labels,
         'valid': valid | (np.arange(TRUTHS)[None] == TRUTHS - 1),
         'crowd': np.broadcast_to(np.arange(TRUTHS)[None] == TRUTHS - 1, valid.shape),
         'masks': np.ones((images, TRUTHS, 28, 28), np.uint8),
@@ -197,16 +204,26 @@ def test_a_crowd_is_not_learnt():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('detector', ['mask_rcnn', 'keypoint_rcnn'])
-def test_training_from_scratch_learns_four_images_at_both_widths(detector):
+def test_training_from_scratch_finds_all_of_four_images_at_both_widths(detector):
     model = tiny(detector)
-    optimizer = optax.adam(2e-3)
+    optimizer = optax.adam(3e-3)
     state, batch = state_of(model, optimizer), batch_of(4)
     step = jax.jit(make_detection_step(model, optimizer, CONFIG))
-    losses = []
-    for _ in range(150):
-        state, metrics = step(state, batch)
-        losses.append({name: float(each) for name, each in metrics.items()})
-    for width in ('0.5', '1.0'):
-        assert losses[-1][f'loss/{width}'] < 0.35 * losses[0][f'loss/{width}']
-    changed = state.stats['batch_stats_0.5']['backbone']['stem']['norm']['mean']
-    assert np.abs(changed).max() > 0
+    with jax.numpy_dtype_promotion('standard'):  # Which optax needs.
+        for _ in range(STEPS):
+            state, _ = step(state, batch)
+    predict = jax.jit(model.apply, static_argnames=('width', 'method'))
+    for width in model.widths:
+        found = jax.device_get(
+            predict(
+                {'params': state.params, **state.stats},
+                batch,
+                width=width,
+                method='predict',
+            )
+        )
+        for image, number in np.argwhere(batch['valid'] & ~batch['crowd']):
+            box, label = batch['boxes'][image, number], batch['labels'][image, number]
+            shared = [overlap(box, each) for each in found['boxes'][image]]
+            alike = (np.array(shared) > 0.6) & (found['labels'][image] == label)
+            assert found['scores'][image][alike].max(initial=0) > 0.5, (width, image)

@@ -1,0 +1,230 @@
+"""Detectors by the loop that trains classifiers: resumed exactly, scored, refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from slimjax import commands
+from slimjax.config import check, complete
+from slimjax.config_file import change, load_config
+from slimjax.data.coco_format.source import CocoSource
+from slimjax.data.digit_scenes import make_digit_scenes
+from slimjax.detection.results import ResultsFormat, coco_results
+from slimjax.detection.settings import settings
+from slimjax.detection.train import make_schedule
+from slimjax.train.checkpoint import Checkpoints, load_variables
+from slimjax.train.fine_tune import fine_tuned
+from slimjax.train.loop import train
+from slimjax.train.metrics import read_metrics
+from slimjax.train.parallel import replicated
+from slimjax.train.report import silent
+from slimjax.train.run import build_model
+from slimjax.train.runs import final_split, make_run
+from slimjax.train.schedule import Clock, learning_rate
+from slimjax.train.state import initial_variables
+from tests.detection.run_config import CONFIGS, digits_config
+from tests.train.test_resume import contents
+
+# The last batch of each is part blank.
+COUNTS = {'train': 6, 'validation': 5}
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    output = tmp_path_factory.mktemp('scenes')
+    make_digit_scenes(output, counts=COUNTS, say=silent)
+    return output
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(scenes, tmp_path_factory):
+    workdir, said = tmp_path_factory.mktemp('whole'), []
+    results = commands.train_workdir(digits_config(scenes), workdir, say=said.append)
+    return workdir, results, said
+
+
+def test_a_stopped_run_goes_on_as_the_uninterrupted_one(
+    scenes, uninterrupted, tmp_path
+):
+    config = digits_config(scenes)
+    assert train(config, tmp_path, should_stop=lambda: True, say=silent) is None
+    assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == 1
+    said = []
+    train(config, tmp_path, say=said.append)
+    assert 'resuming at step 1 of 2' in said
+    assert contents(tmp_path) == contents(uninterrupted[0])
+
+
+def test_a_run_says_and_keeps_the_metrics_of_every_width(uninterrupted):
+    workdir, results, said = uninterrupted
+    assert results['split'] == 'validation'  # There is no test split.
+    assert set(results['widths']) == {'0.5'}
+    assert any(line.startswith('eval at step 2: box AP 0.5: ') for line in said)
+    assert 'box AP %' in said[-1]
+    last = read_metrics(workdir / 'metrics.jsonl')[-1]
+    for name, scores in results['widths'].items():
+        assert scores['bbox/AP'] == last[f'eval/bbox/AP/{name}']
+        assert scores['macs'] > 0
+
+
+def test_evaluation_counts_every_image_once(scenes, uninterrupted, tmp_path):
+    config = digits_config(scenes)
+    results = commands.evaluate_workdir(config, uninterrupted[0], say=silent)
+    commands.write_json(tmp_path / 'out.json', results)
+    stored = json.loads((tmp_path / 'out.json').read_text())['widths']
+    for name, scores in uninterrupted[1]['widths'].items():
+        assert stored[name]['bbox/AP'] == scores['bbox/AP']
+        assert stored[name]['params'] == scores['params']
+    run, weights = make_run(config), load_variables(uninterrupted[0])
+    reader = run.eval_reader(run.source('validation'))
+    params, stats = replicated((weights.params, weights.stats))
+    found = run.detections(params, stats, reader)
+    reader.close()
+    for results in found.values():
+        ids = [each['image_id'] for each in results['bbox']]
+        images, counts = np.unique(ids, return_counts=True)
+        assert set(images) == set(run.source('validation').index['image_id'])
+        assert counts.max() <= 5
+
+
+def test_a_classifier_becomes_the_backbone_of_all_widths(scenes, tmp_path):
+    changes = {'model': 'resnet14', 'widths': (0.5,), 'image_size': 32}
+    classifier = build_model(
+        complete({**changes, 'model_fields': {'base_features': 8}})
+    )
+    params, stats = jax.jit(
+        lambda key: initial_variables(classifier, (32, 32, 3), key)
+    )(jax.random.key(7))
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        checkpoints.save_weights(params, stats, {'class_names': []})
+        checkpoints.wait()
+    config = digits_config(scenes, init_from=str(tmp_path))
+    said = []
+    state = fine_tuned(make_run(config).new_state(), config, said.append)
+    assert 'backbone' in said[0]
+    backbone = dict(params)
+    del backbone['classifier']
+    jax.tree.map(np.testing.assert_array_equal, state.params['backbone'], backbone)
+    assert 'box_head' in state.params
+    for name, tree in state.stats.items():
+        jax.tree.map(np.testing.assert_array_equal, tree['backbone'], stats[name])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'data_dir': ''}, "config.data_dir='': .*scripts/prepare_coco.py"),
+        ({'num_classes': 80}, 'config.num_classes=80, but .* has 10'),
+        (
+            {'detector': 'keypoint_rcnn', 'num_keypoints': 17},
+            'config.num_keypoints=17, but .* has 4',
+        ),
+        ({'model_fields.max_boxes': 2}, "max_boxes=2: .*too_many='truncate'"),
+        ({'batch_size': 6}, 'batch_size=6 does not divide over 4 devices'),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_any_compile(scenes, changes, message):
+    config = digits_config(scenes)
+    for name, value in changes.items():
+        folder, _, field = name.rpartition('.')
+        (config[folder] if folder else config)[field] = value
+    with pytest.raises(ValueError, match=message):
+        make_run(config)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'detector': 'yolo'}, "config.detector='yolo': allowed is one of"),
+        ({'model': 'mobilenet_v1'}, "config.model='mobilenet_v1': .*is a ResNet"),
+        ({'model': 'autoslim_resnet'}, "config.model='autoslim_resnet': .*multipliers"),
+        ({'dataset': 'digits'}, "config.dataset='digits': .*allowed is 'coco'"),
+        ({'jitter': 0.4}, 'config.jitter=0.4 says nothing to detector=.*allowed is 0'),
+        ({'best_metric': 'top1'}, "config.best_metric='top1': allowed are bbox/AP, "),
+        ({'best_metric': 'bbox/AP/0.3'}, 'config.best_metric=.*such as bbox/AP/0.25'),
+        ({'best_metric': 'segm/AP'}, "config.best_metric='segm/AP': allowed are"),
+        ({'widths': (0.01, 1.0)}, 'cannot be built'),
+        (
+            {'model_fields': {'learning_rate': 0.1}},
+            'config.model_fields.learning_rate: config.learning_rate says it',
+        ),
+        (
+            {'model_fields': {'anchor': 3}},
+            'config.model_fields.anchor: faster_rcnn has',
+        ),
+        (
+            {'model_fields': {'buckets': ((100, 64),)}},
+            r'config: .*buckets=.*multiples of 32 px',
+        ),
+    ],
+)
+def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, message):
+    base = load_config(f'{CONFIGS / "coco.py"}:faster_rcnn').to_dict()
+    base['model'] = 'resnet14'
+    with pytest.raises(ValueError, match=message):
+        check(complete({**base, **changes}))
+
+
+def test_the_command_line_changes_settings_of_a_preset():
+    config = load_config(f'{CONFIGS / "coco.py"}:mask_rcnn')
+    changes = {'detections': '7', 'buckets': '((64,96),)'}
+    flags = [f'--config.model_fields.{name}={value}' for name, value in changes.items()]
+    change(config, ['--config.preset=tiny', *flags])
+    assert config.model_fields.to_dict() == {'detections': 7, 'buckets': ((64, 96),)}
+    assert build_model(config).settings.detection_candidates == 256
+
+
+@pytest.mark.parametrize('detector', ['faster_rcnn', 'mask_rcnn', 'keypoint_rcnn'])
+def test_the_recipe_trains_as_the_published_preset(detector):
+    config = load_config(f'{CONFIGS / "coco.py"}:{detector}')
+    options = settings('published', detector)
+    clock = Clock(examples=117_266, batch_size=config.batch_size)
+    ours, preset = learning_rate(config, clock), make_schedule(options, clock)
+    epoch = int(clock.steps_per_epoch)
+    for step in (0, 1, 250, 499, 500, 8 * epoch, 9 * epoch, 11 * epoch + 9):
+        np.testing.assert_allclose(ours(step), preset(step), rtol=1e-5)
+    assert (config.weight_decay, config.clip_norm, config.train_epochs) == (
+        options.weight_decay,
+        options.clip_norm,
+        options.epochs,
+    )
+
+
+def test_the_final_split_is_test_where_that_is_prepared(scenes, tmp_path):
+    config = digits_config(scenes)
+    assert final_split(config) == 'validation'
+    config.data_dir = str(tmp_path)
+    (tmp_path / 'coco_format' / 'test' / '1.0.0').mkdir(parents=True)
+    assert final_split(config) == 'test'
+
+
+def test_the_published_paste_takes_edges_as_last_pixels():
+    rng = np.random.default_rng(0)
+    boxes = np.array([[[2.0, 3, 20, 18], [8, 8, 30, 31]]])
+    found = {
+        'scores': np.array([[0.9, 0.8]]),
+        'labels': np.array([[1, 1]]),
+        'valid': np.array([[True, True]]),
+        'masks': rng.uniform(size=(1, 2, 28, 28)),
+    }
+    batch = {
+        'image_id': [1],
+        'image_size': [(32, 32)],
+        'original_size': [(32, 32)],
+        'mask': [1],
+    }
+
+    def pasted(corners, legacy):
+        format = ResultsFormat((5,), 'published', legacy_boxes=legacy)
+        return coco_results({**found, 'boxes': corners}, batch, format)
+
+    assert pasted(boxes, False) == pasted(boxes - [0, 0, 1, 1], True)
+
+
+def test_training_leaves_out_images_without_objects(scenes):
+    run = make_run(digits_config(scenes))
+    assert len(run.source('train')) == run.clock.examples
+    assert (run.source('train').index['boxes'] > 0).all()
+    assert len(CocoSource(scenes, 'validation')) == len(run.source('validation'))
