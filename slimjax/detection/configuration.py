@@ -39,7 +39,7 @@ _SAID_ELSEWHERE = {
 _OWN_FIELDS = ('base_features', 'stage_sizes', 'conv_form')
 # Fields that say nothing to a detector, and so keep their defaults.
 _OF_CLASSIFIERS = (
-    *('channels', 'sandwich', 'norm', 'search_share', 'folds', 'fold'),
+    *('channels', 'sandwich', 'frozen_width', 'norm', 'search_share', 'folds', 'fold'),
     *('image_size', 'image_channels', 'mean', 'std', 'crop_scale', 'crop_ratio'),
     *('pad', 'jitter', 'lighting', 'eval_resize', 'exif_rotation', 'bad_image_limit'),
     *('label_smoothing', 'label_smoothing_form', 'distill', 'teacher', 'reduce'),
