@@ -14,7 +14,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from slimjax.command_line import command_parser, given_command, readable_mistakes
+from slimjax.command_line import command_parser, provenance, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compile_cache import use_compile_cache
 from slimjax.deploy.cascade_choice import Split, calibration, choose, curve, score
@@ -49,7 +49,7 @@ def main() -> None:
         use_compile_cache()
         trained = open_run(flags.workdir, changes)
         results = chosen(trained, flags.tolerance)
-        results = {'command': given_command()} | results
+        results = provenance() | results
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / 'cascade.json', results)
         plot_cascade(results, output / 'cascade.png', flags.title)

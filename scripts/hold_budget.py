@@ -17,8 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from slimjax.benchmark.device import device_name
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, provenance, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.deploy.adaptive import AdaptiveRuntime, Answer, milliseconds
 from slimjax.deploy.controller import Controller
@@ -72,7 +71,7 @@ def main() -> None:
                 name: summary(story, runtime.widths, budget)
                 for name, story in stories.items()
             }
-            facts = {'budget': budget, 'device': device_name(), **settings}
+            facts = {**provenance(), 'budget': budget, **settings}
             write_json(folder / 'results.json', facts | {'results': results})
             plot_stories(
                 {

@@ -17,7 +17,7 @@ The same command gives the same figures on any machine.
 import argparse
 import pathlib
 
-from slimjax.command_line import command_parser, readable_mistakes
+from slimjax.command_line import command_parser, provenance, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.deploy.plot_controller import Story, plot_stories
 from slimjax.deploy.simulation import BUDGET, COSTS, LOADS, simulate
@@ -54,7 +54,8 @@ def main() -> None:
     with readable_mistakes():
         if flags.json:
             settings = {'seconds': flags.seconds, 'seed': flags.seed}
-            write_json(flags.json, settings | {'budget': BUDGET, 'loads': results})
+            facts = {**provenance(), **settings, 'budget': BUDGET}
+            write_json(flags.json, facts | {'loads': results})
         if flags.plot:
             stories = {
                 f'{name}: p95 held in {100 * results[name]["held"]:.1f} % of possible '

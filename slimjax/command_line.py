@@ -8,7 +8,9 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from slimjax.benchmark.device import device_name
 from slimjax.train.loop import NonFiniteLossError
+from slimjax.train.report import git_commit
 
 # What a user can mend: one line, no traceback.
 MISTAKES = (ValueError, OSError, ImportError, NonFiniteLossError)
@@ -59,6 +61,20 @@ def given_command() -> str:
         True
     """
     return shlex.join(['python', *sys.argv])
+
+
+def provenance() -> dict[str, str]:
+    """Returns where a result comes from: its command, commit and machine.
+
+    Example:
+        >>> sorted(provenance())
+        ['command', 'device', 'git_commit']
+    """
+    return {
+        'command': given_command(),
+        'git_commit': git_commit(),
+        'device': device_name(),
+    }
 
 
 @contextlib.contextmanager
