@@ -36,15 +36,6 @@ class GradientCosines:
         model: under no mapped axis.
         loss_fn: as of `sum_over_widths`.
         image_shape: height, width and channels of an image.
-
-    Example:
-        >>> from tests.train.small import problem
-        >>> model, params, stats, batch, loss_fn = problem()
-        >>> cosines = GradientCosines(model, loss_fn, (8, 8, 3))(params, stats, batch)
-        >>> list(cosines), list(cosines[1.0, 0.25])
-        ... # doctest: +NORMALIZE_WHITESPACE
-        ([(1.0, 0.5), (1.0, 0.25), (0.5, 0.25)],
-         ['SlimConv_0', 'SlimConv_1', 'SlimDense_0'])
     """
 
     def __init__(

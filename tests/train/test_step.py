@@ -59,7 +59,7 @@ def setup(axis_name, **changes):
         model.clone(axis_name=None),
         optimizer,
         (8, 8, 3),
-        metric_names(model.widths),
+        metric_names(model.widths, fields),
         seed=0,
         average=bool(fields.ema_decay),
     )
