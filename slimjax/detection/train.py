@@ -15,10 +15,9 @@ from slimjax.detection.network import Batch
 from slimjax.detection.settings import Detector, Settings
 from slimjax.train.objective import Aux, LossFn, accumulated, sum_over_widths
 from slimjax.train.optimizer import make_optimizer
-from slimjax.train.parallel import averaged
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState
-from slimjax.train.step import updated
+from slimjax.train.step import finished
 from slimjax.variables import apply_train
 from slimjax.width import Width, widest_first, width_name
 
@@ -217,20 +216,13 @@ def make_detection_step(
         for width, result in aux.items():
             for name, each in {'loss': result.loss, **result.logits}.items():
                 metrics[f'{name}/{width_name(width)}'] = each.mean()
-        if axis_name:
-            gradients, stats, metrics = averaged((gradients, stats, metrics), axis_name)
-        new_state, metrics = updated(
+        return finished(
             state,
             optimizer,
-            gradients,
-            stats,
-            metrics,
+            (gradients, stats, metrics),
+            batch,
             ema_decay=config['ema_decay'],
+            axis_name=axis_name,
         )
-        if 'stop' in batch:
-            metrics['stop'] = batch['stop']
-            if axis_name:
-                metrics['stop'] = lax.pmax(batch['stop'], axis_name)
-        return new_state, metrics
 
     return step

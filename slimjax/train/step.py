@@ -154,6 +154,38 @@ def updated(
     return new_state, metrics
 
 
+def finished(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    found: tuple[Any, Any, Mapping[str, Array]],
+    batch: Batch,
+    *,
+    ema_decay: float,
+    axis_name: str | None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Averages over devices what a step found, and applies it once.
+
+    Args:
+        state: the state before.
+        optimizer: whose update it is.
+        found: gradients, collections and metrics of this device.
+        batch: holds `stop` where a process may ask for the end.
+        ema_decay: of the moving averages, where the state has them.
+        axis_name: the mapped axis of devices, if any.
+
+    Returns:
+        The next state and all metrics; `stop` is the largest of any device.
+    """
+    gradients, stats, metrics = averaged(found, axis_name) if axis_name else found
+    new_state, metrics = updated(
+        state, optimizer, gradients, stats, metrics, ema_decay=ema_decay
+    )
+    if 'stop' in batch:
+        stop = batch['stop']
+        metrics['stop'] = lax.pmax(stop, axis_name) if axis_name else stop
+    return new_state, metrics
+
+
 def make_train_step(
     model: SlimmableClassifier,
     optimizer: optax.GradientTransformation,
@@ -187,21 +219,14 @@ def make_train_step(
             for name, result in aux.items()
             for score, value in width_scores(result, batch['label']).items()
         }
-        if axis_name:
-            gradients, stats, metrics = averaged((gradients, stats, metrics), axis_name)
-        new_state, metrics = updated(
+        return finished(
             state,
             optimizer,
-            gradients,
-            stats,
-            metrics,
+            (gradients, stats, metrics),
+            batch,
             ema_decay=config['ema_decay'],
+            axis_name=axis_name,
         )
-        if 'stop' in batch:
-            metrics['stop'] = batch['stop']
-            if axis_name:
-                metrics['stop'] = lax.pmax(batch['stop'], axis_name)
-        return new_state, metrics
 
     return step
 
