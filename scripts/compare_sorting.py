@@ -1,0 +1,142 @@
+"""What `sort_channels` is worth: the narrow widths of a network that was trained alone.
+
+    python scripts/compare_sorting.py --config=configs/digits.py --seeds=3 --json=FILE
+
+trains the widest alone, makes a slimmable network of it as it is and sorted by each
+criterion, and tests every width twice: with its statistics calibrated, no weight
+changed, and fine-tuned for --epochs epochs, beside a network that starts anew. An
+interrupted comparison goes on where it stopped. --config.FIELD=VALUE changes any field.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import ml_collections
+
+from slimjax import commands
+from slimjax.allocator import keep_freed_memory
+from slimjax.command_line import Stop, command_parser, provenance, readable_mistakes
+from slimjax.compile_cache import use_compile_cache
+from slimjax.config_file import change, load_config
+from slimjax.data.augment import normalize
+from slimjax.insight.table import aligned
+from slimjax.sorting import CRITERIA, sort_channels
+from slimjax.train.checkpoint import Checkpoints, load_variables
+from slimjax.train.report import silent
+from slimjax.train.run import Run
+from slimjax.variables import split_variables
+from slimjax.width import widest, width_name
+
+UNSORTED = 'as it is'
+STAGES = ('calibrated', 'fine-tuned')
+
+
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """Returns the flags, and the changes of the config."""
+    parser = command_parser(__doc__)
+    add = parser.add_argument
+    add('--config', required=True, help='FILE or FILE:RECIPE')
+    add('--seeds', type=int, default=3, help='how many (%(default)s)')
+    add('--epochs', type=int, default=4, help='of fine-tuning (%(default)s)')
+    add('--workdir', type=pathlib.Path, default=pathlib.Path('runs', 'sorting'))
+    add('--json', type=pathlib.Path, help='also write the results to this file')
+    flags, changes = parser.parse_known_args()
+    for name in ('seeds', 'epochs'):
+        if getattr(flags, name) < 1:
+            parser.error(f'--{name}={getattr(flags, name)}: at least 1 is needed')
+    return flags, changes
+
+
+def main() -> None:
+    """Trains what is missing, and reports."""
+    flags, changes = parse()
+    with readable_mistakes():
+        config = load_config(flags.config)
+        change(config, changes)
+        # Calibration needs a scale and bias for every width.
+        config.update(norm='shared_affine', calibration='sequential')
+        use_compile_cache()
+        keep_freed_memory()
+        stop, top1 = Stop(), {}
+        for seed in range(flags.seeds):
+            of_seed = compared(config, seed, flags.workdir / str(seed), flags, stop)
+            for key, scores in of_seed.items():
+                top1.setdefault(key, []).append(scores)
+        rows = [['', '', *map(width_name, Run(config).model.widths)]]
+        for (start, stage), scores in top1.items():
+            means = [sum(each) / len(scores) for each in zip(*scores, strict=True)]
+            rows.append([start, stage, *(f'{100 * mean:.2f}' for mean in means)])
+        if flags.json:
+            named = {
+                f'{start}, {stage}': scores for (start, stage), scores in top1.items()
+            }
+            facts = {'widths': rows[0][2:], 'epochs': flags.epochs}
+            commands.write_json(flags.json, {**provenance(), **facts, 'top1': named})
+    print('\n'.join(aligned(rows)))
+
+
+def compared(config, seed, workdir, flags, stop):
+    """Returns test top-1 of every width, by what it started from and how."""
+    config = ml_collections.ConfigDict(config)
+    config.seed = seed
+    wide = ml_collections.ConfigDict(config)
+    wide.widths = (widest(Run(config).model.widths),)
+    trained(wide, workdir / 'wide', stop)
+    tuned = ml_collections.ConfigDict(config)
+    tuned.update(train_epochs=flags.epochs, warmup_epochs=1)
+    tuned.update(eval_epochs=flags.epochs, checkpoint_epochs=flags.epochs)
+    found = {}
+    for start in (UNSORTED, *CRITERIA):
+        source = workdir / start.replace(' ', '_')
+        made(Run(wide), workdir / 'wide', source, start)
+        if not (source / 'calibrated').exists():
+            commands.calibrate_workdir(config, source, say=silent)
+        found[start, STAGES[0]] = tested(config, source / 'calibrated')
+        tuned.init_from = str(source)
+        trained(tuned, source / 'tuned', stop)
+        found[start, STAGES[1]] = tested(config, source / 'tuned')
+    tuned.init_from = ''
+    trained(tuned, workdir / 'anew', stop)
+    found['anew', STAGES[1]] = tested(config, workdir / 'anew')
+    return found
+
+
+def trained(config, workdir, stop) -> None:
+    """Trains, or goes on."""
+    done = commands.train(config, workdir, should_stop=stop, say=silent, test=False)
+    if done is None:
+        sys.exit('stopped and saved: the same command goes on')
+    print(f'trained: {workdir}', file=sys.stderr, flush=True)
+
+
+def made(run, source, workdir, start) -> None:
+    """Writes the weights of a workdir into another, sorted by `start`."""
+    if (workdir / 'checkpoints').exists():
+        return
+    checkpoint = load_variables(source)
+    params, stats = checkpoint.params, checkpoint.stats
+    if start != UNSORTED:
+        reader = run.train_reader(0)
+        batch = next(reader)
+        reader.close()
+        pixels = normalize(batch['image'], run.config.mean, run.config.std)
+        model = run.model.clone(axis_name=None)
+        batch = {'image': pixels, 'label': batch['label']}
+        variables = sort_channels(
+            model, {'params': params, **stats}, start, batch=batch
+        )
+        params, stats = split_variables(variables)
+    with Checkpoints(workdir / 'checkpoints') as writer:
+        writer.save_weights(params, stats, checkpoint.meta)
+        writer.wait()
+
+
+def tested(config, workdir) -> list[float]:
+    """Returns the test top-1 of every width."""
+    results = commands.evaluate_workdir(config, workdir, 'test', say=silent)
+    return [own['top1'] for own in results['widths'].values()]
+
+
+if __name__ == '__main__':
+    main()
