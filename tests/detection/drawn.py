@@ -63,7 +63,6 @@ CASES = {
         Case('faster_rcnn', 1.0, **_RESNET50),
         Case('mask_rcnn', 0.25, **_RESNET50),
         Case('mask_rcnn', 1.0, **_RESNET50),
-        Case('keypoint_rcnn', 0.25, **_RESNET50),
     )
 }
 
