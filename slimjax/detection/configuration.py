@@ -35,7 +35,7 @@ _SAID_ELSEWHERE = {
     'warmup_steps': 'warmup_steps',
     'warmup_factor': 'warmup_factor',
 }
-# Fields of the model that the config has itself, or that are no choice.
+# Fields of the backbone.
 _OWN_FIELDS = ('base_features', 'stage_sizes', 'conv_form')
 # Fields that say nothing to a detector, and so keep their defaults.
 _OF_CLASSIFIERS = (

@@ -10,6 +10,7 @@ from slimjax.data.coco_format.annotations import Category
 from slimjax.data.coco_format.transform import prepare_image
 from slimjax.detection.configuration import reads_of
 from slimjax.detection.results import Results, ResultsFormat, coco_results
+from slimjax.detection.run import INPUTS
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import build_model
 from slimjax.train.runs import image_shape
@@ -17,8 +18,6 @@ from slimjax.train.state import abstract_variables
 from slimjax.train.trained import stored_config
 from slimjax.variables import check_shapes
 from slimjax.width import Width, resolve
-
-_INPUTS = ('image', 'image_size', 'original_size')
 
 
 class Detector:
@@ -76,7 +75,7 @@ class Detector:
         """
         example = prepare_image(pixels, self._reads)
         batch = {name: np.asarray(value)[None] for name, value in example.items()}
-        found = self._predict(self._variables, {name: batch[name] for name in _INPUTS})
+        found = self._predict(self._variables, {name: batch[name] for name in INPUTS})
         return coco_results(jax.device_get(found), batch, self._results)
 
 

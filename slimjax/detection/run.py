@@ -43,16 +43,16 @@ from slimjax.width import Width
 # Variables depend on no size: they are made on a small image.
 _SMALL = (64, 64, 3)
 # What a detector looks at of a batch, in evaluation and besides in training.
-_INPUTS = ('image', 'image_size', 'original_size')
+INPUTS = ('image', 'image_size', 'original_size')
 _TRUTHS = ('boxes', 'labels', 'crowd', 'valid', 'masks', 'keypoints')
 _TITLES = {'bbox': 'box AP', 'segm': 'mask AP', 'keypoints': 'keypoint AP'}
 
 
-def longest_bucket(options: Settings) -> tuple[int, int, int]:
+def first_bucket(options: Settings) -> tuple[int, int, int]:
     """Returns height, width and channels of the first bucket.
 
     Example:
-        >>> longest_bucket(Settings())
+        >>> first_bucket(Settings())
         (800, 1344, 3)
     """
     return (*options.buckets[0], 3)
@@ -118,7 +118,7 @@ class DetectionRun(Run):
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        return longest_bucket(self.model.settings)
+        return first_bucket(self.model.settings)
 
     def new_state(self) -> TrainState:
         """Returns the state at step 0."""
@@ -182,7 +182,7 @@ class DetectionRun(Run):
 
         def step(done, state, batch):
             program = programs.get(batch['image'].shape[2:4], mapped)
-            names = (*_INPUTS, *_TRUTHS, 'stop')
+            names = (*INPUTS, *_TRUTHS, 'stop')
             return program(state, {n: batch[n] for n in names if n in batch})
 
         return step
@@ -193,7 +193,7 @@ class DetectionRun(Run):
         return split_over_devices(
             {
                 name: np.repeat(np.asarray(blank[name])[None], self.local_batch, 0)
-                for name in (*_INPUTS, *_TRUTHS)
+                for name in (*INPUTS, *_TRUTHS)
                 if name in blank
             }
         )
@@ -269,5 +269,5 @@ def _sent(
 ) -> Iterator[Mapping[str, Any]]:
     """Adds to each batch what the devices need of it, sent once for all widths."""
     for batch in batches:
-        inputs = {name: batch[name] for name in _INPUTS}
+        inputs = {name: batch[name] for name in INPUTS}
         yield {**batch, 'sent': split_over_devices(inputs)}

@@ -8,7 +8,7 @@ import flax.linen as nn
 import ml_collections
 
 from slimjax.data.coco_format.layout import split_folder
-from slimjax.detection.run import DetectionRun, longest_bucket
+from slimjax.detection.run import DetectionRun, first_bucket
 from slimjax.train.run import Run
 
 
@@ -35,7 +35,7 @@ def image_shape(config: Mapping[str, Any], model: nn.Module) -> tuple[int, int, 
         (32, 32, 3)
     """
     if config['detector']:
-        return longest_bucket(model.settings)
+        return first_bucket(model.settings)
     size = config['image_size']
     return size, size, config['image_channels']
 
