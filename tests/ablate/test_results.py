@@ -122,6 +122,7 @@ def test_a_difference_is_bold_where_its_interval_leaves_out_zero(results):
     assert study_lines(results, 'why')[-1] == 'Published: none.'
 
 
+@pytest.mark.slow
 def test_the_command_reports_what_is_finished(
     studied, results, tmp_path, monkeypatch, capsys
 ):

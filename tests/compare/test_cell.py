@@ -109,6 +109,7 @@ class Trained:
         return {name: {'top1': top1, 'loss': 1.0} for name in names}
 
 
+@pytest.mark.slow
 def test_tuned_tests_the_trial_that_is_best_on_validation_and_no_other(
     tmp_path, monkeypatch
 ):

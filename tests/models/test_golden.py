@@ -15,17 +15,17 @@ def width_of(name, key):
 
 OTHERS = [name for name in golden.NUMBERS if not name.startswith('s_')]
 # Compiled in seconds, for one US-Net and one of AutoSlim; all others are slow.
-QUICK = (('us_mobilenet_v1', 0.25), ('autoslim_mobilenet_v1', '1'))
+QUICK = ('us_mobilenet_v1', 'autoslim_mobilenet_v1')
 
 
 def cases():
     """All widths of the US-Nets and of AutoSlim."""
     for name in OTHERS:
-        for width in (width_of(name, key) for key in golden.NUMBERS[name]):
-            marks = [] if (name, width) in QUICK else [pytest.mark.slow]
-            yield pytest.param(name, width, marks=marks)
+        for key in golden.NUMBERS[name]:
+            yield name, width_of(name, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'width'), cases())
 def test_a_width_computes_the_published_numbers(name, width):
     with jax.enable_x64(True):
@@ -35,7 +35,13 @@ def test_a_width_computes_the_published_numbers(name, width):
         check_published(name, width, run_slimmable(model, golden.fill(model), width))
 
 
-@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in OTHERS
+    ],
+)
 def test_the_narrowest_gives_the_published_logits(name):
     key = min(golden.NUMBERS[name], key=float)
     with jax.enable_x64(True):

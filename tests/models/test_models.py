@@ -74,8 +74,14 @@ def test_a_network_of_one_width_is_physically_narrow(name, width, total):
 
 @pytest.mark.parametrize(
     ('name', 'widths'),
-    [(name, WIDTHS[name][:1]) for name in WIDTHS]
-    + [('mobilenet_v1', WIDTHS['mobilenet_v1'])],
+    [
+        ('mobilenet_v1', WIDTHS['mobilenet_v1']),
+        ('mobilenet_v1', WIDTHS['mobilenet_v1'][:1]),
+        *(
+            pytest.param(name, WIDTHS[name][:1], marks=pytest.mark.slow)
+            for name in ('mobilenet_v2', 'shufflenet', 'resnet50')
+        ),
+    ],
 )
 def test_kernels_are_drawn_by_the_fan_out_of_the_widest_network(name, widths):
     # For one narrow width, a network trained alone, that is the narrow network's.
