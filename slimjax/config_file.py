@@ -7,7 +7,8 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from slimjax.config import FIELDS, complete, state_model_field, unknown_field
+from slimjax.config import complete, state_model_field, unknown_field
+from slimjax.config_fields import FIELDS
 
 _FLAG = '--config.'
 

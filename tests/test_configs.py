@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from slimjax import commands
-from slimjax.config import FIELDS, check, complete
+from slimjax.config import check, complete
+from slimjax.config_fields import FIELDS
 from slimjax.config_file import load_config
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'

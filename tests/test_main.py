@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from slimjax.config import FIELDS
+from slimjax.config_fields import FIELDS
 from slimjax.models import MODELS, model_fields
 from tests.train.runs import ROOT, run_python
 

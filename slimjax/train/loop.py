@@ -47,7 +47,7 @@ def train(
     """Trains a slimmable network, or goes on where an interrupted run stopped.
 
     Args:
-        config: a complete config, see `slimjax.config`.
+        config: a complete config, see `slimjax.config_fields`.
         workdir: holds `checkpoints/` and `metrics.jsonl`; made if missing.
         overridden: fields that the command line changed, marked in what is printed.
         writer: gets all scalars too, such as a clu `MetricWriter`.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
-from slimjax.config import FIELDS
+from slimjax.config_fields import FIELDS
 from slimjax.evaluate import Results
 from slimjax.insight.cost import cost_results
 from slimjax.insight.memory import format_bytes

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slimjax.config import FREE_FIELDS
+from slimjax.config_fields import FREE_FIELDS
 from slimjax.train import report
 
 if TYPE_CHECKING:

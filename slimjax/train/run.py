@@ -47,7 +47,7 @@ def build_model(
     """Returns the network that a complete config describes.
 
     Args:
-        config: see `slimjax.config`.
+        config: see `slimjax.config_fields`.
         axis_name: the mapped axis of devices that it will run under, if any.
 
     Raises:
