@@ -110,8 +110,9 @@ def build_detector(
     """Returns the detector that a complete config describes.
 
     Args:
-        config: see `slimjax.config_fields`. `model` names the backbone, and `model_fields`
-            may state any of `detector_fields` that is to differ from the preset.
+        config: see `slimjax.config_fields`. `model` names the backbone, and
+            `model_fields` may state any of `detector_fields` that is to differ from
+            the preset.
         axis_name: the mapped axis of devices that it will run under, if any.
 
     Raises:
