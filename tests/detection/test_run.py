@@ -102,7 +102,8 @@ def test_a_classifier_becomes_the_backbone_of_all_widths(scenes, tmp_path):
         checkpoints.wait()
     config = digits_config(scenes, init_from=str(tmp_path))
     said = []
-    state = fine_tuned(make_run(config).new_state(), config, said.append)
+    run = make_run(config)
+    state = fine_tuned(run.new_state(), run, said.append)
     assert 'backbone' in said[0]
     backbone = dict(params)
     del backbone['classifier']
