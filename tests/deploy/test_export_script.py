@@ -27,6 +27,7 @@ def export(*flags):
     )
 
 
+@pytest.mark.slow
 def test_the_accuracy_of_a_bundle_is_that_of_the_run(tmp_path):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
     run = Run(tiny_config())

@@ -172,6 +172,7 @@ def losses_of_draws():
     return losses
 
 
+@pytest.mark.slow
 def test_widths_and_steps_draw_anew_and_a_step_repeats():
     def boxes_loss(seed):
         keys = jax.random.split(jax.random.key(seed), 2)

@@ -57,9 +57,11 @@ def test_all_widths_together_have_the_published_number_of_parameters(name):
 @pytest.mark.parametrize(
     ('name', 'width', 'total'),
     [
-        (name, *pair)
+        pytest.param(
+            name, width, total, marks=[pytest.mark.slow] * (width > WIDTHS[name][0])
+        )
         for name, (_, totals) in PARAMETERS.items()
-        for pair in zip(WIDTHS[name], totals, strict=True)
+        for width, total in zip(WIDTHS[name], totals, strict=True)
     ],
 )
 def test_a_network_of_one_width_is_physically_narrow(name, width, total):
@@ -272,7 +274,14 @@ def test_equal_models_are_one_static_argument(widths):
     assert create_model('resnet14', widths=(0.5, 1.0), norm='shared') != first
 
 
-@pytest.mark.parametrize('name', ['mobilenet_v2', 'shufflenet', 'resnet14'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param('mobilenet_v2', marks=pytest.mark.slow),
+        pytest.param('shufflenet', marks=pytest.mark.slow),
+        'resnet14',
+    ],
+)
 def test_bfloat16_computes_narrowly_and_keeps_parameters_wide(name):
     model = create_model(name, num_classes=3, widths=(0.5,), dtype=jnp.bfloat16)
     variables = jax.eval_shape(model.init, KEY, batch())

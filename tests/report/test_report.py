@@ -78,6 +78,7 @@ def test_what_each_width_says_is_what_evaluation_counts(workdir):
     assert (np.diff(found.said['1.0'].confidence[lost]) <= 0).all()
 
 
+@pytest.mark.slow
 def test_the_command_reports_a_stopped_run(
     workdir, tmp_path, monkeypatch, capsys, request
 ):

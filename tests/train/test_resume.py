@@ -152,6 +152,7 @@ def test_evaluation_of_a_checkpoint_counts_every_example(uninterrupted, tmp_path
         assert scores['top1'] == pytest.approx(logged[f'test/top1/{name}'], abs=0.006)
 
 
+@pytest.mark.slow
 def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path):
     workdir = tmp_path / 'run'
     shutil.copytree(uninterrupted[0], workdir)

@@ -186,7 +186,7 @@ def test_other_optimizers_train(optimizer):
     [
         # Compilation takes most of a minute: a small one of the family stands for it.
         ('resnet14', (0.25, 0.5, 0.75, 1.0)),
-        ('mobilenet_v1', (0.25, 0.5, 0.75, 1.0)),
+        pytest.param('mobilenet_v1', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
         pytest.param('mobilenet_v2', (0.35, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
         pytest.param('shufflenet', (0.5, 1.0, 2.0), marks=pytest.mark.slow),
         pytest.param('resnet50', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),

@@ -178,6 +178,7 @@ def contents(workdir):
     return leaves, read_metrics(workdir / 'metrics.jsonl')[-1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     whole, parts, said = tmp_path / 'whole', tmp_path / 'parts', []
     results = train(universal_config(), whole, say=said.append)
