@@ -24,9 +24,9 @@ from slimjax.insight.table import aligned
 from slimjax.sorting import CRITERIA, sort_channels
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.report import silent
-from slimjax.train.run import Run
+from slimjax.train.run import Run, build_model
 from slimjax.variables import split_variables
-from slimjax.width import widest, width_name
+from slimjax.width import widest, widest_first, width_name
 
 UNSORTED = 'as it is'
 STAGES = ('calibrated', 'fine-tuned')
@@ -63,7 +63,7 @@ def main() -> None:
             of_seed = compared(config, seed, flags.workdir / str(seed), flags, stop)
             for key, scores in of_seed.items():
                 top1.setdefault(key, []).append(scores)
-        rows = [['', '', *map(width_name, Run(config).model.widths)]]
+        rows = [['', '', *names(config)]]
         for (start, stage), scores in top1.items():
             means = [sum(each) / len(scores) for each in zip(*scores, strict=True)]
             rows.append([start, stage, *(f'{100 * mean:.2f}' for mean in means)])
@@ -71,7 +71,7 @@ def main() -> None:
             named = {
                 f'{start}, {stage}': scores for (start, stage), scores in top1.items()
             }
-            facts = {'widths': rows[0][2:], 'epochs': flags.epochs}
+            facts = {'widths': names(config), 'epochs': flags.epochs}
             commands.write_json(flags.json, {**provenance(), **facts, 'top1': named})
     print('\n'.join(aligned(rows)))
 
@@ -81,7 +81,7 @@ def compared(config, seed, workdir, flags, stop):
     config = ml_collections.ConfigDict(config)
     config.seed = seed
     wide = ml_collections.ConfigDict(config)
-    wide.widths = (widest(Run(config).model.widths),)
+    wide.widths = (widest(build_model(config).widths),)
     trained(wide, workdir / 'wide', stop)
     tuned = ml_collections.ConfigDict(config)
     tuned.update(train_epochs=flags.epochs, warmup_epochs=1)
@@ -132,10 +132,15 @@ def made(run, source, workdir, start) -> None:
         writer.wait()
 
 
+def names(config) -> list[str]:
+    """Returns the widths' names, widest first."""
+    return list(map(width_name, widest_first(build_model(config).widths)))
+
+
 def tested(config, workdir) -> list[float]:
     """Returns the test top-1 of every width."""
     results = commands.evaluate_workdir(config, workdir, 'test', say=silent)
-    return [own['top1'] for own in results['widths'].values()]
+    return [results['widths'][name]['top1'] for name in names(config)]
 
 
 if __name__ == '__main__':
