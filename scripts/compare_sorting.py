@@ -23,13 +23,13 @@ from slimjax.data.augment import normalize
 from slimjax.insight.table import aligned
 from slimjax.sorting import CRITERIA, sort_channels
 from slimjax.train.checkpoint import Checkpoints, load_variables
+from slimjax.train.loop import train
 from slimjax.train.report import silent
 from slimjax.train.run import Run, build_model
 from slimjax.variables import split_variables
 from slimjax.width import widest, widest_first, width_name
 
 UNSORTED = 'as it is'
-STAGES = ('calibrated', 'fine-tuned')
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -68,9 +68,7 @@ def main() -> None:
             means = [sum(each) / len(scores) for each in zip(*scores, strict=True)]
             rows.append([start, stage, *(f'{100 * mean:.2f}' for mean in means)])
         if flags.json:
-            named = {
-                f'{start}, {stage}': scores for (start, stage), scores in top1.items()
-            }
+            named = {', '.join(key): scores for key, scores in top1.items()}
             facts = {'widths': names(config), 'epochs': flags.epochs}
             commands.write_json(flags.json, {**provenance(), **facts, 'top1': named})
     print('\n'.join(aligned(rows)))
@@ -86,50 +84,59 @@ def compared(config, seed, workdir, flags, stop):
     tuned = ml_collections.ConfigDict(config)
     tuned.update(train_epochs=flags.epochs, warmup_epochs=1)
     tuned.update(eval_epochs=flags.epochs, checkpoint_epochs=flags.epochs)
+    made(Run(wide), workdir)
     found = {}
     for start in (UNSORTED, *CRITERIA):
-        source = workdir / start.replace(' ', '_')
-        made(Run(wide), workdir / 'wide', source, start)
+        source = folder(workdir, start)
         if not (source / 'calibrated').exists():
             commands.calibrate_workdir(config, source, say=silent)
-        found[start, STAGES[0]] = tested(config, source / 'calibrated')
+        found[start, 'calibrated'] = tested(config, source / 'calibrated')
         tuned.init_from = str(source)
         trained(tuned, source / 'tuned', stop)
-        found[start, STAGES[1]] = tested(config, source / 'tuned')
+        found[start, 'fine-tuned'] = tested(config, source / 'tuned')
     tuned.init_from = ''
     trained(tuned, workdir / 'anew', stop)
-    found['anew', STAGES[1]] = tested(config, workdir / 'anew')
+    found['anew', 'fine-tuned'] = tested(config, workdir / 'anew')
     return found
 
 
 def trained(config, workdir, stop) -> None:
     """Trains, or goes on."""
-    done = commands.train(config, workdir, should_stop=stop, say=silent, test=False)
+    done = train(config, workdir, should_stop=stop, say=silent, test=False)
     if done is None:
         sys.exit('stopped and saved: the same command goes on')
     print(f'trained: {workdir}', file=sys.stderr, flush=True)
 
 
-def made(run, source, workdir, start) -> None:
-    """Writes the weights of a workdir into another, sorted by `start`."""
-    if (workdir / 'checkpoints').exists():
+def made(run, workdir) -> None:
+    """Writes the weights of the wide network as they are, and sorted each way."""
+    missing = [
+        start
+        for start in (UNSORTED, *CRITERIA)
+        if not (folder(workdir, start) / 'checkpoints').exists()
+    ]
+    if not missing:
         return
-    checkpoint = load_variables(source)
-    params, stats = checkpoint.params, checkpoint.stats
-    if start != UNSORTED:
-        reader = run.train_reader(0)
-        batch = next(reader)
-        reader.close()
-        pixels = normalize(batch['image'], run.config.mean, run.config.std)
-        model = run.model.clone(axis_name=None)
-        batch = {'image': pixels, 'label': batch['label']}
-        variables = sort_channels(
-            model, {'params': params, **stats}, start, batch=batch
-        )
-        params, stats = split_variables(variables)
-    with Checkpoints(workdir / 'checkpoints') as writer:
-        writer.save_weights(params, stats, checkpoint.meta)
-        writer.wait()
+    checkpoint = load_variables(workdir / 'wide')
+    found = {'params': checkpoint.params, **checkpoint.stats}
+    reader = run.train_reader(0)
+    batch = next(reader)
+    reader.close()
+    pixels = normalize(batch['image'], run.config.mean, run.config.std)
+    batch = {'image': pixels, 'label': batch['label']}
+    model = run.model.clone(axis_name=None)
+    for start in missing:
+        variables = found
+        if start != UNSORTED:
+            variables = sort_channels(model, found, start, batch=batch)
+        with Checkpoints(folder(workdir, start) / 'checkpoints') as writer:
+            writer.save_weights(*split_variables(variables), checkpoint.meta)
+            writer.wait()
+
+
+def folder(workdir, start) -> pathlib.Path:
+    """Returns the workdir of a start."""
+    return workdir / start.replace(' ', '_')
 
 
 def names(config) -> list[str]:

@@ -24,8 +24,8 @@ from slimjax.detection.results import ResultsFormat
 from slimjax.detection.settings import Settings
 from slimjax.detection.train import (
     detection_metric_names,
+    keeping_frozen,
     make_detection_step,
-    trained,
 )
 from slimjax.evaluate import Results
 from slimjax.insight.memory import temporary_bytes
@@ -84,10 +84,8 @@ class DetectionRun(Run):
         return [format.buckets[place] for place in used.tolist()]
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.masked(
-            make_optimizer(self.config, self.schedule),
-            functools.partial(trained, options=self.model.settings),
-        )
+        optimizer = make_optimizer(self.config, self.schedule)
+        return keeping_frozen(optimizer, self.model.settings)
 
     def _metric_names(self) -> tuple[str, ...]:
         return detection_metric_names(self.config.detector, self.model.widths)

@@ -130,6 +130,24 @@ def make_schedule(options: Settings, clock: Clock) -> optax.Schedule:
     return schedule
 
 
+def keeping_frozen(
+    optimizer: optax.GradientTransformation, options: Settings
+) -> optax.GradientTransformation:
+    """Returns the optimizer for what is `trained`; all else has no state in it.
+
+    Args:
+        optimizer: of the trained parameters.
+        options: settings of the model.
+
+    Example:
+        >>> optimizer = keeping_frozen(optax.sgd(0.1, momentum=0.9), Settings())
+        >>> params = {'backbone': {'stem': jnp.ones(2)}, 'box_head': jnp.ones(2)}
+        >>> len(jax.tree.leaves(optimizer.init(params)))
+        1
+    """
+    return optax.masked(optimizer, partial(trained, options=options))
+
+
 def make_detection_optimizer(
     options: Settings, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
@@ -157,9 +175,7 @@ def make_detection_optimizer(
         'decay_all': True,
         'clip_norm': options.clip_norm,
     }
-    return optax.masked(
-        make_optimizer(config, schedule), partial(trained, options=options)
-    )
+    return keeping_frozen(make_optimizer(config, schedule), options)
 
 
 def detection_metric_names(

@@ -61,8 +61,7 @@ def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> Train
         say(f'not in {config.init_from}, so new: {", ".join(fresh)}')
     if len(fresh) == len(jax.tree.leaves((params, stats))):
         raise ValueError(f'config.init_from={config.init_from!r} is of another network')
-    average = state.average and state.average.replace(params=params, stats=stats)
-    return state.replace(params=params, stats=stats, average=average)
+    return _with(state, params, stats)
 
 
 def _resized(checkpoint: Checkpoint, run: Run) -> bool:
@@ -90,8 +89,7 @@ def _transplanted(state: TrainState, run: Run, say) -> TrainState:
     names = ', '.join(map(width_name, other.model.widths))
     say(f'starting from the slice that is shared with {where}, of widths {names}')
     params, stats = split_variables(variables)
-    average = state.average and state.average.replace(params=params, stats=stats)
-    return state.replace(params=params, stats=stats, average=average)
+    return _with(state, params, stats)
 
 
 def _of_classifier(
@@ -107,4 +105,10 @@ def _of_classifier(
         raise ValueError(f'config.init_from={where!r}: {error}') from None
     params, stats = split_variables(variables)
     say(f'the backbone is that of {where}; all else is new')
-    return state.replace(params=params, stats=stats)
+    return _with(state, params, stats)
+
+
+def _with(state: TrainState, params, stats) -> TrainState:
+    """A state whose averages, if it has any, start from the same weights."""
+    average = state.average and state.average.replace(params=params, stats=stats)
+    return state.replace(params=params, stats=stats, average=average)
