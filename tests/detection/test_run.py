@@ -45,6 +45,7 @@ def uninterrupted(scenes, tmp_path_factory):
     return workdir, results, said
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_the_uninterrupted_one(
     scenes, uninterrupted, tmp_path
 ):

@@ -107,6 +107,7 @@ def frozen_step():
     return model, *jax.device_get((state, after, metrics))
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_bit_for_bit():
     model, before, after, _ = frozen_step()
     kept = trained(before.params, model.settings)

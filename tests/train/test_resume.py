@@ -68,6 +68,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, wo
     assert not list(tmp_path.rglob('*tmp*'))
 
 
+@pytest.mark.slow
 def test_stopping_early_and_going_on_is_the_same_run(uninterrupted, tmp_path):
     run(tmp_path, num_train_steps=3, eval_steps=3)
     lines = read_metrics(tmp_path / 'metrics.jsonl')
