@@ -1,12 +1,14 @@
-"""What computes a bundle's widths: ONNX Runtime, or JAX."""
+"""What computes a bundle's widths: ONNX Runtime, JAX or LiteRT."""
 
+import os
 import pathlib
 import re
+import threading
 from typing import Any, Protocol
 
 import numpy as np
 
-from slimjax.deploy.manifest import MANIFEST
+from slimjax.deploy.manifest import IMAGES, LOGITS, MANIFEST
 
 # Asks at run time whether shapes are as they were when the program was exported.
 _HARMLESS = {'shape_assertion'}
@@ -60,7 +62,7 @@ class OnnxBackend:
         }
 
     def run(self, name: str, images: np.ndarray) -> np.ndarray:
-        inputs = {'images': images}
+        inputs = {IMAGES: images}
         if not self._single:
             inputs['width_index'] = self._places[name]
         return self._session.run(None, inputs)[0]
@@ -106,6 +108,56 @@ class StableHloBackend:
     def run(self, name: str, images: np.ndarray) -> np.ndarray:
         program, variables = self._programs[name]
         return np.asarray(program(variables, images))
+
+
+class LiteRtBackend:
+    """LiteRT, which runs one image after the other, and one request after the other.
+
+    Args:
+        folder: the bundle.
+        manifest: what it says of itself, checked.
+        threads: how many compute a request; 0 for as many as there are cores.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed.
+        ValueError: LiteRT does not take the file, or it is not what the manifest says.
+    """
+
+    def __init__(self, folder: pathlib.Path, manifest: dict[str, Any], threads: int):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError(
+                "a LiteRT bundle takes ai-edge-litert: pip install 'slimjax[litert]'"
+            ) from error
+        widths = manifest['widths']
+        path = folder / next(iter(widths.values()))['file']
+        try:
+            interpreter = Interpreter(
+                model_content=path.read_bytes(), num_threads=threads or os.cpu_count()
+            )
+            held = sorted(interpreter.get_signature_list())
+            stated = sorted(own['signature'] for own in widths.values())
+            if held != stated or len({own['file'] for own in widths.values()}) > 1:
+                raise ValueError(f'it has {held}, not what {MANIFEST} says')
+            self._runners = {
+                name: interpreter.get_signature_runner(own['signature'])
+                for name, own in widths.items()
+            }
+            for runner in self._runners.values():
+                # An image of another size might pass all the same.
+                taken = runner.get_input_details()[IMAGES]['shape'].tolist()
+                if taken != [1, *manifest['image_shape']]:
+                    raise ValueError(f'it takes {taken}, not what {MANIFEST} says')
+        except Exception as error:
+            raise ValueError(f'{path}: {error}') from error
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, name: str, images: np.ndarray) -> np.ndarray:
+        runner = self._runners[name]
+        with self._one_at_a_time:
+            found = [runner(**{IMAGES: image[None]})[LOGITS] for image in images]
+        return np.concatenate(found)
 
 
 def _program(path: pathlib.Path):

@@ -9,7 +9,20 @@ from slimjax.deploy.folder import fingerprint
 
 MANIFEST = 'manifest.json'
 FORMAT_VERSION = 1
-KINDS = ('stablehlo', 'onnx')
+# How kernels may be stored in each kind; w8a8 computes in integers too.
+STORAGES = {
+    'stablehlo': ('float32',),
+    'onnx': ('float32', 'float16', 'int8'),
+    'litert': ('float32', 'w8a8'),
+}
+KINDS = tuple(STORAGES)
+# What a network takes and gives, in ONNX and LiteRT.
+IMAGES, LOGITS = 'images', 'logits'
+
+
+def signature_name(width: str) -> str:
+    """Returns what a width's signature is called in a LiteRT model."""
+    return f'width_{width}'
 
 
 def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
@@ -73,13 +86,15 @@ def _check(manifest: dict[str, Any]) -> None:
         raise ValueError(f'image_shape and num_classes are {sizes}')
     names = set()
     for name, own in manifest['widths'].items():
-        if manifest['kind'] == 'onnx':
-            names.add(own['file'])
-            if type(own['width_index']) is not int:
-                raise ValueError(f'width_index of width {name}')
-        else:
+        if manifest['kind'] == 'stablehlo':
             names |= {own['weights'], *own['graphs'].values()}
             own['variables'] = [str(each) for each in own['variables']]
+            continue
+        names.add(own['file'])
+        if manifest['kind'] == 'onnx' and type(own['width_index']) is not int:
+            raise ValueError(f'width_index of width {name}')
+        if manifest['kind'] == 'litert' and own['signature'] != signature_name(name):
+            raise ValueError(f'signature of width {name}')
     if not manifest['widths']:
         raise ValueError('no widths')
     for name in [*names, *manifest['files']]:

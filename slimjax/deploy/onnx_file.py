@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 from onnx import TensorProto, helper
 
+from slimjax.deploy.manifest import IMAGES, LOGITS
 from slimjax.deploy.onnx_emitter import Emitter, sizes
 from slimjax.deploy.onnx_scope import Scope, SharedWeights
 from slimjax.deploy.onnx_values import UNKNOWN, Tensor
@@ -28,7 +29,7 @@ from slimjax.width import Width, width_name
 
 # Read by the runtimes of phones that are some years old.
 _OPSET, _IR_VERSION = 17, 10
-IMAGES, INDEX, LOGITS = 'images', 'width_index', 'logits'
+INDEX = 'width_index'
 
 
 def onnx_model(

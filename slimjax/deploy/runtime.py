@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from slimjax.deploy.backends import Backend, OnnxBackend, StableHloBackend
+from slimjax.deploy.backends import (
+    Backend,
+    LiteRtBackend,
+    OnnxBackend,
+    StableHloBackend,
+)
 from slimjax.deploy.manifest import read_manifest
 from slimjax.width import Width, width_name
 
@@ -24,12 +29,12 @@ def load(
         folder: the bundle.
         batch_sizes: numbers of images for which every width is made ready now. Others
             work too; with StableHLO the first request of a new number compiles.
-        threads: how many of ONNX Runtime compute a request; 0 for one a core. JAX
-            decides for itself.
+        threads: how many of ONNX Runtime or LiteRT compute a request; 0 for one a
+            core. JAX decides for itself.
 
     Raises:
         FileNotFoundError: there is no bundle.
-        ImportError: an ONNX bundle, and onnxruntime is not installed.
+        ImportError: an ONNX or LiteRT bundle, whose runtime is not installed.
         ValueError: a file is damaged, cut short, replaced, or gives what its manifest
             does not say.
 
@@ -40,10 +45,11 @@ def load(
     """
     folder = pathlib.Path(folder)
     manifest = read_manifest(folder)
-    if manifest['kind'] == 'onnx':
-        backend = OnnxBackend(folder, manifest, threads)
-    else:
+    if manifest['kind'] == 'stablehlo':
         backend = StableHloBackend(folder, manifest)
+    else:
+        make = {'onnx': OnnxBackend, 'litert': LiteRtBackend}[manifest['kind']]
+        backend = make(folder, manifest, threads)
     runtime = Runtime(manifest, backend)
     for size in batch_sizes:
         blank = np.zeros((size, *runtime.image_shape), np.float32)
