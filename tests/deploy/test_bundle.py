@@ -291,7 +291,9 @@ def test_a_wrong_export_is_never_written(network, tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported_is_said_first(network, tmp_path):
     export_to = functools.partial(export_bundle, tmp_path / 'new', *network)
-    with pytest.raises(ValueError, match="to='tflite'; allowed are stablehlo, onnx, litert"):
+    with pytest.raises(
+        ValueError, match="to='tflite'; allowed are stablehlo, onnx, litert"
+    ):
         export_to(to='tflite')
     with pytest.raises(ValueError, match="storage='int4'"):
         export_to(to='onnx', storage='int4')

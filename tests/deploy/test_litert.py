@@ -20,9 +20,11 @@ pytest.importorskip('litert_converter', reason="needs the extra 'litert'")
 from slimjax.deploy.litert_file import litert_model  # noqa: E402
 
 
-def pictures(count, scale=1.0):
-    drawn = np.random.default_rng(1).normal(size=(count, *IMAGE))
-    return (scale * drawn).astype(np.float32)
+def pictures(count):
+    """Of one colour each, which logits tell more of than of noise."""
+    draw = np.random.default_rng(1)
+    colours = draw.normal(size=(count, 1, 1, 3))
+    return (colours + 0.2 * draw.normal(size=(count, *IMAGE))).astype(np.float32)
 
 
 def operators(content):
@@ -46,7 +48,14 @@ def assert_equal_to_jax(model, variables, content):
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize('norm', ['private', 'shared_affine', 'shared'])
+@pytest.mark.parametrize(
+    'norm',
+    [
+        'private',
+        pytest.param('shared_affine', marks=pytest.mark.slow),
+        pytest.param('shared', marks=pytest.mark.slow),
+    ],
+)
 def test_every_width_equals_jax_and_norms_are_part_of_kernels(norm):
     model, variables = tiny(norm=norm, widths=(0.5, 1.0))
     content = litert_model(model, variables, IMAGE, widths=model.widths)
@@ -77,9 +86,10 @@ def test_every_family_equals_jax(name, widths):
 
 @pytest.fixture(scope='module')
 def integers(tmp_path_factory):
-    """A bundle in 8 bits, and what it was made of. An image in 40 is a strong one."""
-    model, variables = tiny(widths=(0.5, 1.0))
-    calibration = np.concatenate([pictures(39), pictures(1, scale=4.0)])
+    """A bundle in 8 bits, and what it was made of: images, of which one is strong."""
+    model, variables = tiny(widths=(0.5, 1.0), stage_sizes=(1,))
+    calibration = pictures(20)
+    calibration[3] *= 40
     output = tmp_path_factory.mktemp('made') / 'w8a8'
     export_bundle(
         output,
@@ -104,7 +114,7 @@ def test_integers_are_near_to_jax_even_where_logits_are_large(integers):
         expected = np.asarray(apply(variables, calibration))
         found = runtime.infer(calibration, width)
         size = np.abs(expected).max()
-        assert size > 2 * np.abs(expected[:-1]).max()
+        assert size > 2 * np.abs(np.delete(expected, 3, 0)).max()
         assert 0 < np.abs(found - expected).max() < 0.05 * size
         own = manifest['widths'][slimjax.width_name(width)]
         assert 0 < own['max_abs_diff'] < 0.05 * own['max_abs_logit']
@@ -114,7 +124,7 @@ def test_integers_are_what_is_computed_with(integers):
     content = integers[0].joinpath('model.tflite').read_bytes()
     running = interpreters.Interpreter(model_content=content)
     types = [each['dtype'] for each in running.get_tensor_details()]
-    assert types.count(np.int8) > 20
+    assert types.count(np.int8) > 10
     # What comes in, and what goes out.
     assert types.count(np.float32) == 2
     kinds = operators(content)
@@ -141,10 +151,10 @@ def test_a_manifest_of_another_model_is_refused(integers, tmp_path, change, mess
 
 
 def test_a_network_that_loses_too_much_is_not_written(tmp_path):
-    """Integers whose range was chosen for images a hundred times as dark."""
-    model, variables = tiny(widths=(1.0,))
-    calibration = pictures(33, scale=0.01)
-    calibration[:32] *= 100
+    """Of integers that span one huge image, the others are left next to nothing."""
+    model, variables = tiny(widths=(1.0,), stage_sizes=(1,))
+    calibration = pictures(33)
+    calibration[32] *= 1000
     with pytest.raises(ValueError, match='8 bits are too few'):
         export_bundle(
             tmp_path / 'new',
