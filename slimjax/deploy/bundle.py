@@ -18,6 +18,7 @@ from slimjax.deploy.measure import IMAGES, compared_with_jax, latencies
 from slimjax.deploy.onnx_bundle import runs_alone, write_onnx
 from slimjax.deploy.runtime import Runtime, load
 from slimjax.deploy.stablehlo import write_stablehlo
+from slimjax.detection.backbone import PyramidBackbone
 from slimjax.insight.cost import cost_results
 from slimjax.models import SlimmableClassifier
 from slimjax.train import report
@@ -31,7 +32,7 @@ Score = Callable[[Runtime], Mapping[str, float]]
 
 def export_bundle(
     output: str | os.PathLike,
-    model: SlimmableClassifier,
+    model: SlimmableClassifier | PyramidBackbone,
     variables: Mapping[str, Any],
     *,
     to: str,
@@ -51,7 +52,8 @@ def export_bundle(
 
     Args:
         output: a new folder; it appears whole or not at all.
-        model: of one of slimjax's families. It is exported in float32.
+        model: of one of slimjax's families, or a detector's backbone, see
+            `slimjax.detection.backbone_of`. It is exported in float32.
         variables: of the model.
         to: `'stablehlo'`, read by JAX alone, `'onnx'` or `'litert'`.
         image_shape: height and width in pixels, and channels.
@@ -116,7 +118,7 @@ def export_bundle(
             'kind': to,
             'storage': storage,
             'image_shape': list(image_shape),
-            'num_classes': model.num_classes,
+            **_outputs(model, variables, image_shape),
             'preprocessing': preprocessing and dict(preprocessing),
             'class_names': list(class_names),
             'versions': report.versions(),
@@ -154,6 +156,15 @@ def export_bundle(
         }
         write_manifest(folder, manifest)
     return manifest
+
+
+def _outputs(model, variables, image_shape) -> dict[str, Any]:
+    """What the manifest tells of the shapes of what comes out."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    found = jax.eval_shape(model.apply, variables, images)
+    if not isinstance(found, Mapping):
+        return {'num_classes': found.shape[1]}
+    return {'outputs': {name: list(each.shape[1:]) for name, each in found.items()}}
 
 
 def _check_calibration(images: np.ndarray | None, storage: str, image_shape) -> None:

@@ -4,10 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from slimjax.deploy.manifest import signature_name
-from slimjax.models import SlimmableClassifier
 from slimjax.width import Width, width_name
 
 _FILE = 'model.tflite'
@@ -15,7 +15,7 @@ _FILE = 'model.tflite'
 
 def write_litert(
     folder: pathlib.Path,
-    model: SlimmableClassifier,
+    model: nn.Module,
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     widths: Sequence[Width],

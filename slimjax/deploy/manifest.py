@@ -1,8 +1,10 @@
 """What a bundle says of itself, and the check that it holds what it says."""
 
+import itertools
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from slimjax.deploy.folder import fingerprint
@@ -77,13 +79,28 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
+def outputs_of(manifest: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Returns the names and the shapes, without the batch, of what a bundle computes.
+
+    Those are logits, or the maps of a backbone.
+
+    Example:
+        >>> outputs_of({'num_classes': 10})
+        {'logits': (10,)}
+    """
+    if 'outputs' in manifest:
+        return {name: tuple(shape) for name, shape in manifest['outputs'].items()}
+    return {LOGITS: (manifest['num_classes'],)}
+
+
 def _check(manifest: dict[str, Any]) -> None:
     """Checks that all is there that a runtime reads."""
     if manifest['kind'] not in KINDS:
         raise ValueError(f'kind={manifest["kind"]!r}')
-    sizes = [*manifest['image_shape'], manifest['num_classes']]
-    if len(sizes) != 4 or any(type(size) is not int or size < 1 for size in sizes):
-        raise ValueError(f'image_shape and num_classes are {sizes}')
+    shape, outputs = manifest['image_shape'], outputs_of(manifest)
+    sizes = [*shape, *itertools.chain(*outputs.values())]
+    if len(shape) != 3 or any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(f'image_shape is {shape}, and what it gives {outputs}')
     names = set()
     for name, own in manifest['widths'].items():
         if manifest['kind'] == 'stablehlo':

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from slimjax.deploy.runtime import Runtime
 from slimjax.deploy.storage import as_restored
 from slimjax.insight.timing import interleaved
-from slimjax.models import SlimmableClassifier
 from slimjax.width import Width, width_name
 
 # How far a bundle may be from JAX, in units of its largest logit; where it computes in
@@ -24,7 +24,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 def compared_with_jax(
     runtime: Runtime,
-    model: SlimmableClassifier,
+    model: nn.Module,
     variables: Mapping[str, Any],
     widths: Sequence[Width],
     storage: str,

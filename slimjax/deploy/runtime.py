@@ -13,7 +13,7 @@ from slimjax.deploy.backends import (
     OnnxBackend,
     StableHloBackend,
 )
-from slimjax.deploy.manifest import read_manifest
+from slimjax.deploy.manifest import LOGITS, outputs_of, read_manifest
 from slimjax.width import Width, width_name
 
 
@@ -105,8 +105,10 @@ class Runtime:
         # One assignment of a name: no thread ever sees half of a change.
         self._width = self._named(width)
 
-    def infer(self, images: np.ndarray, width: Width | str | None = None) -> np.ndarray:
-        """Returns logits.
+    def infer(
+        self, images: np.ndarray, width: Width | str | None = None
+    ) -> np.ndarray | dict[str, np.ndarray]:
+        """Returns logits, or the maps of a backbone.
 
         Args:
             images: float32 `[batch, height, width, channels]`, prepared as the manifest
@@ -114,7 +116,8 @@ class Runtime:
             width: for this request alone; None for the one that is set.
 
         Returns:
-            float32 `[batch, classes]`.
+            float32 `[batch, classes]`; of a detector's backbone, the maps by the names
+            of their levels, `{'p2': [batch, height, width, features], ...}`.
 
         Raises:
             ValueError: an unknown width, or an array of another type or shape.
@@ -131,14 +134,18 @@ class Runtime:
                 f'images of shape {list(shape)}: [batch, '
                 f'{", ".join(map(str, self.image_shape))}] is expected, of at least one'
             )
-        logits = self._backend.run(name, np.asarray(images))
-        expected = (shape[0], self.manifest['num_classes'])
-        if logits.shape != expected or logits.dtype != np.float32:
-            raise ValueError(
-                f'the bundle gives {logits.dtype}{list(logits.shape)} where '
-                f'float32{list(expected)} is stated'
-            )
-        return logits
+        stated = outputs_of(self.manifest)
+        found = dict(
+            zip(stated, self._backend.run(name, np.asarray(images)), strict=True)
+        )
+        for output, values in found.items():
+            expected = (shape[0], *stated[output])
+            if values.shape != expected or values.dtype != np.float32:
+                raise ValueError(
+                    f'the bundle gives {values.dtype}{list(values.shape)} where '
+                    f'float32{list(expected)} is stated'
+                )
+        return found if 'outputs' in self.manifest else found[LOGITS]
 
     def _named(self, width: Width | str) -> str:
         name = width if isinstance(width, str) else width_name(width)
