@@ -5,7 +5,8 @@
     python scripts/export.py --workdir=runs/digits --to=litert --storage=w8a8 \
         --output=bundle
 
-Every width is compared with JAX before the folder appears. manifest.json tells sizes,
+Of a detector its backbone is exported, which returns the maps of each level. Every
+width is compared with JAX before the folder appears. manifest.json tells sizes,
 differences, MACs, latency on this machine and the accuracy of the bundle at work, of
 --split; with --split=none the data of the run need not be there, but for w8a8, which
 looks at 128 images of the training set to choose the range of its integers. In Python,
@@ -26,6 +27,7 @@ from slimjax.data.sources import sample
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import KINDS, STORAGES
 from slimjax.deploy.runtime import Runtime
+from slimjax.detection import PyramidBackbone
 from slimjax.insight.table import results_table
 from slimjax.train.run import Run
 from slimjax.train.trained import Network, open_network, open_run, preprocessing
@@ -54,10 +56,14 @@ def main() -> None:
     """Reads the best checkpoint, and writes the bundle."""
     flags, changes = parse()
     with readable_mistakes():
-        network = open_network(flags.workdir, flags.image_size)
+        network = open_network(flags.workdir, flags.image_size, backbone=True)
+        if isinstance(network.model, PyramidBackbone):
+            flags.split = 'none'  # No accuracy is the backbone's alone.
+            if flags.storage == 'w8a8':
+                raise ValueError(f'{flags.workdir} holds a detector: no --storage=w8a8')
         calibrated = flags.storage == 'w8a8'
         if changes and flags.split == 'none' and not calibrated:
-            raise ValueError(f'{changes[0]!r} has no effect with --split=none')
+            raise ValueError(f'{changes[0]!r} has no effect without data')
         score = calibration = None
         if flags.split != 'none' or calibrated:
             run = opened(flags.workdir, network, changes)

@@ -12,7 +12,14 @@ import slimjax.deploy
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import MANIFEST
 from slimjax.detection import backbone_of, create_model, init_variables
+from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.report import jsonable
+from slimjax.train.run import build_model
+from slimjax.train.trained import open_network
+from slimjax.variables import split_variables
 from tests.deploy.networks import drawn, write_bundle
+from tests.detection.run_config import digits_config
+from tests.train.runs import ROOT, run_python
 
 IMAGE = (64, 96, 3)
 LEVELS = ['p2', 'p3', 'p4', 'p5', 'p6']
@@ -83,3 +90,45 @@ def test_nothing_of_the_heads_is_in_it(detector):
     assert jax.tree.structure(own) == jax.tree.structure(dict(needed))
     everything = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     assert len(jax.tree.leaves(own)) < len(jax.tree.leaves(everything))
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    """What a run of a detector leaves behind; of its data there is nothing."""
+    workdir = tmp_path_factory.mktemp('run')
+    config = digits_config('/nowhere', widths=(0.5, 1.0))
+    variables = drawn(build_model(config), (64, 64, 3))
+    meta = {'config': jsonable(config), 'averaged': False}
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+        checkpoints.save_weights(*split_variables(variables), meta)
+        checkpoints.wait()
+    return workdir
+
+
+def test_the_backbone_of_a_run_knows_what_images_it_takes(workdir):
+    with pytest.raises(ValueError, match='holds a faster_rcnn: a classifier is'):
+        open_network(workdir)
+    network = open_network(workdir, backbone=True)
+    assert network.image_shape == (64, 64, 3)
+    assert open_network(workdir, 96, backbone=True).image_shape == (96, 96, 3)
+    assert set(network.variables['params']) == {'backbone', 'pyramid'}
+    prepared = network.preprocessing
+    assert prepared['resize'] == prepared['longest_side'] == 64
+    assert all(0 < each < 1 for each in prepared['mean'])
+    assert prepared['channel_order'] in ('rgb', 'bgr')
+
+
+@pytest.mark.slow
+def test_the_command_exports_a_detector_s_backbone(workdir, tmp_path):
+    pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
+    folder = tmp_path / 'bundle'
+    flags = '--to=onnx', f'--workdir={workdir}', f'--output={folder}', '--repeats=3'
+    done = run_python(ROOT / 'scripts' / 'export.py', *flags, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = slimjax.deploy.load(folder).infer(np.ones((1, 64, 64, 3), np.float32), 0.5)
+    assert list(found) == LEVELS
+    again = run_python(
+        ROOT / 'scripts' / 'export.py', *flags, '--config.data_dir=x', timeout=240
+    )
+    assert again.returncode == 1
+    assert "'--config.data_dir=x' has no effect" in again.stderr
