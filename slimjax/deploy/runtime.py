@@ -36,13 +36,15 @@ def load(
         FileNotFoundError: there is no bundle.
         ImportError: an ONNX or LiteRT bundle, whose runtime is not installed.
         ValueError: a file is damaged, cut short, replaced, or gives what its manifest
-            does not say.
+            does not say; or batches of none.
 
     Example:
         >>> load('nowhere')
         Traceback (most recent call last):
         FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/manifest.json'
     """
+    if any(size < 1 for size in batch_sizes):
+        raise ValueError(f'batch_sizes={batch_sizes}: each is to be 1 or more')
     folder = pathlib.Path(folder)
     manifest = read_manifest(folder)
     if manifest['kind'] == 'stablehlo':

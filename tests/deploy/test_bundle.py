@@ -13,6 +13,7 @@ import pytest
 from jax import export
 
 import slimjax.deploy
+from slimjax.deploy.backends import StableHloBackend
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import MANIFEST
 from tests.deploy.networks import IMAGE, tiny
@@ -238,6 +239,26 @@ def test_a_program_that_calls_code_is_refused(copied):
     rehashed(folder)
     with pytest.raises(ValueError, match='it calls lapack'):
         slimjax.deploy.load(folder)
+
+
+def test_batches_of_the_sizes_asked_for_are_made_ready(bundles, monkeypatch):
+    asked = []
+    run = StableHloBackend.run
+
+    def counted(self, name, images):
+        asked.append((name, len(images)))
+        return run(self, name, images)
+
+    monkeypatch.setattr(StableHloBackend, 'run', counted)
+    runtime = slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(1, 3))
+    assert asked == [(name, size) for size in (1, 3) for name in WIDTHS]
+    programs = [program for program, _ in runtime._backend._programs.values()]
+    assert [program._cache_size() for program in programs] == [2, 2, 2]
+    for size in (1, 3):
+        runtime.infer(images(size), '0.5')
+    assert [program._cache_size() for program in programs] == [2, 2, 2]
+    with pytest.raises(ValueError, match=r'batch_sizes=\(0,\)'):
+        slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(0,))
 
 
 def test_stablehlo_is_read_where_only_jax_is_installed(bundles, network):
