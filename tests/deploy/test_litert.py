@@ -1,5 +1,6 @@
 """One LiteRT model with a signature a width computes what JAX computes."""
 
+import doctest
 import functools
 import json
 
@@ -17,6 +18,7 @@ interpreters = pytest.importorskip(
 )
 pytest.importorskip('litert_converter', reason="needs the extra 'litert'")
 
+from slimjax.deploy import litert_file  # noqa: E402
 from slimjax.deploy.litert_file import litert_model  # noqa: E402
 
 
@@ -63,6 +65,12 @@ def test_every_width_equals_jax_and_norms_are_part_of_kernels(norm):
     kinds = operators(content)
     assert kinds.count('CONV_2D') == 9
     assert set(kinds) == {'CONV_2D', 'ADD', 'PAD', 'MEAN', 'FULLY_CONNECTED'}
+
+
+def test_the_examples_are_right():
+    found = doctest.testmod(litert_file)
+    assert found.attempted > 3
+    assert found.failed == 0
 
 
 @pytest.mark.slow
