@@ -22,8 +22,9 @@ def load(
 ) -> 'Runtime':
     """Loads a bundle that `scripts/export.py` wrote, and runs every width once.
 
-    The bundle may come from anyone: its files are checked against the hashes in its
-    manifest, and nothing in it can run code.
+    Its files are checked against the hashes in its manifest, and nothing in it can run
+    code. It may come from anyone, but for LiteRT, which one that was made for it may
+    bring down.
 
     Args:
         folder: the bundle.
