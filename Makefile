@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv/installed
 RUN := .venv/bin/python
+LITERT := .venv-litert/installed
 JOBS ?= 2
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-all lint constraints clean
+.PHONY: demo test test-all test-litert lint constraints clean
 
 demo: $(VENV)
 	$(RUN) scripts/demo.py
@@ -16,6 +17,10 @@ test: $(VENV) lint
 
 test-all: $(VENV) lint
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal
+
+# LiteRT's converter asks for older versions of two packages than the rest of the tests.
+test-litert: $(LITERT)
+	.venv-litert/bin/python -m pytest tests/deploy/test_litert.py tests/deploy/test_bundle.py tests/deploy/test_backbone.py -m 'not slow' -k litert
 
 lint: $(VENV)
 	$(RUN) -m ruff check .
@@ -32,5 +37,10 @@ $(VENV): setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --editable '.[dev]'
 	touch $(VENV)
 
+$(LITERT): setup.cfg
+	test -x .venv-litert/bin/python || $(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/python -m pip install --quiet --editable '.[litert]' 'beartype>=0.20' 'pytest>=8' 'pytest-timeout>=2.3'
+	touch $(LITERT)
+
 clean:
-	rm -rf .venv .cache build *.egg-info
+	rm -rf .venv .venv-litert .cache build *.egg-info

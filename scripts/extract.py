@@ -17,7 +17,6 @@ import pathlib
 from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.deploy.extract import extract
 from slimjax.deploy.pretrained import save_pretrained
-from slimjax.interop import export_torch, torch_state_dict
 from slimjax.train.trained import open_network
 from slimjax.width import ChannelTable, widest
 
@@ -47,8 +46,6 @@ def main() -> None:
                 model, variables, width, image_shape=network.image_shape
             )
         results = flags.workdir / 'results.json'
-        if flags.torch:
-            torch_state_dict(variables, model)  # Refuses before anything is written.
         save_pretrained(
             flags.output,
             model,
@@ -57,9 +54,8 @@ def main() -> None:
             preprocessing=network.preprocessing,
             class_names=network.class_names,
             results=json.loads(results.read_text()) if results.exists() else None,
+            torch=flags.torch,
         )
-        if flags.torch:
-            export_torch(flags.output / 'model.pt', variables, model)
     size = sum(path.stat().st_size for path in flags.output.iterdir())
     print(f'{flags.output}: {size / 1e6:.2f} MB')
 

@@ -100,7 +100,7 @@ def find_norms(
         found[layer.path] = Norm(collection, active, layer.unbiased, layer.epsilon)
         return again()
 
-    with _norms_visited(visit):
+    with norms_visited(visit):
         jax.eval_shape(
             lambda variables, images: model.apply(variables, images, **keywords),
             variables,
@@ -145,7 +145,7 @@ def make_measure(
 
         changed = [stats_collection(keywords['width']), SHARED_STATS]
         changed = [name for name in changed if name in variables]
-        with _norms_visited(visit):
+        with norms_visited(visit):
             model.apply(
                 variables,
                 preprocess(batch['image']),
@@ -177,7 +177,7 @@ def merged_moments(
 
 
 @contextlib.contextmanager
-def _norms_visited(visit: Callable) -> Iterator[None]:
+def norms_visited(visit: Callable) -> Iterator[None]:
     """Has `visit(layer, inputs, again)` run in place of each norm's call."""
 
     def interceptor(call, args, kwargs, context):

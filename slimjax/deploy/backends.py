@@ -1,21 +1,24 @@
-"""What computes a bundle's widths: ONNX Runtime, or JAX."""
+"""What computes a bundle's widths: ONNX Runtime, JAX or LiteRT."""
 
+import os
 import pathlib
 import re
+import threading
 from typing import Any, Protocol
 
 import numpy as np
 
-from slimjax.deploy.manifest import MANIFEST
+from slimjax.deploy.manifest import IMAGES, LOGITS, MANIFEST, outputs_of
 
 # Asks at run time whether shapes are as they were when the program was exported.
 _HARMLESS = {'shape_assertion'}
 
 
 class Backend(Protocol):
-    """Computes logits of images at a width; may be called by several threads."""
+    """Computes what the manifest states; may be called by several threads."""
 
-    def run(self, name: str, images: np.ndarray) -> np.ndarray: ...
+    def run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
+        """Returns the outputs of images at a width, in the order of the manifest."""
 
 
 class OnnxBackend:
@@ -54,16 +57,16 @@ class OnnxBackend:
         files = {own['file'] for own in widths.values()}
         if stated != dict(enumerate(held.split(','))) or len(files) > 1:
             raise ValueError(f'{path} has the widths {held}, not those of {MANIFEST}')
-        self._single = len(widths) == 1
+        self._single, self._outputs = len(widths) == 1, list(outputs_of(manifest))
         self._places = {
             name: np.array(own['width_index'], np.int64) for name, own in widths.items()
         }
 
-    def run(self, name: str, images: np.ndarray) -> np.ndarray:
-        inputs = {'images': images}
+    def run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
+        inputs = {IMAGES: images}
         if not self._single:
             inputs['width_index'] = self._places[name]
-        return self._session.run(None, inputs)[0]
+        return self._session.run(self._outputs, inputs)
 
 
 class StableHloBackend:
@@ -88,6 +91,7 @@ class StableHloBackend:
 
         if target is None:
             target = 'cpu' if jax.default_backend() == 'cpu' else 'other'
+        self._outputs = list(outputs_of(manifest))
         widths = manifest['widths']
         path = folder / next(iter(widths.values()))['weights']
         try:
@@ -103,9 +107,62 @@ class StableHloBackend:
         except Exception as error:
             raise ValueError(f'{path}: {error}') from error
 
-    def run(self, name: str, images: np.ndarray) -> np.ndarray:
+    def run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
         program, variables = self._programs[name]
-        return np.asarray(program(variables, images))
+        found = program(variables, images)
+        named = found if isinstance(found, dict) else {LOGITS: found}
+        return [np.asarray(named[key]) for key in self._outputs]
+
+
+class LiteRtBackend:
+    """LiteRT, which runs one image after the other, and one request after the other.
+
+    Args:
+        folder: the bundle.
+        manifest: what it says of itself, checked.
+        threads: how many compute a request; 0 for as many as there are cores.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed.
+        ValueError: LiteRT does not take the file, or it is not what the manifest says.
+    """
+
+    def __init__(self, folder: pathlib.Path, manifest: dict[str, Any], threads: int):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError(
+                "a LiteRT bundle takes ai-edge-litert: pip install 'slimjax[litert]'"
+            ) from error
+        widths = manifest['widths']
+        path = folder / next(iter(widths.values()))['file']
+        try:
+            interpreter = Interpreter(
+                model_content=path.read_bytes(), num_threads=threads or os.cpu_count()
+            )
+            held = sorted(interpreter.get_signature_list())
+            stated = sorted(own['signature'] for own in widths.values())
+            if held != stated or len({own['file'] for own in widths.values()}) > 1:
+                raise ValueError(f'it has {held}, not what {MANIFEST} says')
+            self._runners = {
+                name: interpreter.get_signature_runner(own['signature'])
+                for name, own in widths.items()
+            }
+            for runner in self._runners.values():
+                # An image of another size might pass all the same.
+                taken = runner.get_input_details()[IMAGES]['shape'].tolist()
+                if taken != [1, *manifest['image_shape']]:
+                    raise ValueError(f'it takes {taken}, not what {MANIFEST} says')
+        except Exception as error:
+            raise ValueError(f'{path}: {error}') from error
+        self._outputs = list(outputs_of(manifest))
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
+        runner = self._runners[name]
+        with self._one_at_a_time:
+            found = [runner(**{IMAGES: image[None]}) for image in images]
+        return [np.concatenate([each[key] for each in found]) for key in self._outputs]
 
 
 def _program(path: pathlib.Path):

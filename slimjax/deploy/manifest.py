@@ -1,15 +1,30 @@
 """What a bundle says of itself, and the check that it holds what it says."""
 
+import itertools
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from slimjax.deploy.folder import fingerprint
 
 MANIFEST = 'manifest.json'
 FORMAT_VERSION = 1
-KINDS = ('stablehlo', 'onnx')
+# How kernels may be stored in each kind; w8a8 computes in integers too.
+STORAGES = {
+    'stablehlo': ('float32',),
+    'onnx': ('float32', 'float16', 'int8'),
+    'litert': ('float32', 'w8a8'),
+}
+KINDS = tuple(STORAGES)
+# What a network takes and gives, in ONNX and LiteRT.
+IMAGES, LOGITS = 'images', 'logits'
+
+
+def signature_name(width: str) -> str:
+    """Returns what a width's signature is called in a LiteRT model."""
+    return f'width_{width}'
 
 
 def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
@@ -64,22 +79,39 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
+def outputs_of(manifest: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Returns the names and the shapes, without the batch, of what a bundle computes.
+
+    Those are logits, or the maps of a backbone.
+
+    Example:
+        >>> outputs_of({'num_classes': 10})
+        {'logits': (10,)}
+    """
+    if 'outputs' in manifest:
+        return {name: tuple(shape) for name, shape in manifest['outputs'].items()}
+    return {LOGITS: (manifest['num_classes'],)}
+
+
 def _check(manifest: dict[str, Any]) -> None:
     """Checks that all is there that a runtime reads."""
     if manifest['kind'] not in KINDS:
         raise ValueError(f'kind={manifest["kind"]!r}')
-    sizes = [*manifest['image_shape'], manifest['num_classes']]
-    if len(sizes) != 4 or any(type(size) is not int or size < 1 for size in sizes):
-        raise ValueError(f'image_shape and num_classes are {sizes}')
+    shape, outputs = manifest['image_shape'], outputs_of(manifest)
+    sizes = [*shape, *itertools.chain(*outputs.values())]
+    if len(shape) != 3 or any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(f'image_shape is {shape}, and what it gives {outputs}')
     names = set()
     for name, own in manifest['widths'].items():
-        if manifest['kind'] == 'onnx':
-            names.add(own['file'])
-            if type(own['width_index']) is not int:
-                raise ValueError(f'width_index of width {name}')
-        else:
+        if manifest['kind'] == 'stablehlo':
             names |= {own['weights'], *own['graphs'].values()}
             own['variables'] = [str(each) for each in own['variables']]
+            continue
+        names.add(own['file'])
+        if manifest['kind'] == 'onnx' and type(own['width_index']) is not int:
+            raise ValueError(f'width_index of width {name}')
+        if manifest['kind'] == 'litert' and own['signature'] != signature_name(name):
+            raise ValueError(f'signature of width {name}')
     if not manifest['widths']:
         raise ValueError('no widths')
     for name in [*names, *manifest['files']]:

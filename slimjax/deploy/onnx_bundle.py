@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from slimjax.deploy.backends import OnnxBackend
 from slimjax.deploy.storage import Storage
-from slimjax.models import SlimmableClassifier
 from slimjax.width import Width, width_name
 
 _FILE = 'model.onnx'
@@ -17,7 +17,7 @@ _FILE = 'model.onnx'
 
 def write_onnx(
     folder: pathlib.Path,
-    model: SlimmableClassifier,
+    model: nn.Module,
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     widths: Sequence[Width],
@@ -53,7 +53,7 @@ def write_onnx(
 
 def runs_alone(
     folder: pathlib.Path,
-    model: SlimmableClassifier,
+    model: nn.Module,
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     widths: Sequence[Width],

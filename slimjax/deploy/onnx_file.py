@@ -17,7 +17,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 from onnx import TensorProto, helper
 
-from slimjax.deploy.onnx_emitter import Emitter, sizes
+from slimjax.deploy.manifest import IMAGES, LOGITS
+from slimjax.deploy.onnx_emitter import Emitter
+from slimjax.deploy.onnx_rules import sizes
 from slimjax.deploy.onnx_scope import Scope, SharedWeights
 from slimjax.deploy.onnx_values import UNKNOWN, Tensor
 from slimjax.deploy.parts import Cut
@@ -28,7 +30,7 @@ from slimjax.width import Width, width_name
 
 # Read by the runtimes of phones that are some years old.
 _OPSET, _IR_VERSION = 17, 10
-IMAGES, INDEX, LOGITS = 'images', 'width_index', 'logits'
+INDEX = 'width_index'
 
 
 def onnx_model(
@@ -40,6 +42,8 @@ def onnx_model(
     storage: Storage = 'float32',
 ) -> onnx.ModelProto:
     """Returns an ONNX model with the input `images` and the output `logits`.
+
+    Of a network that returns a dictionary, the outputs have its names.
 
     Args:
         model: a network that computes in float32, called with images and `width=`.
@@ -72,19 +76,22 @@ def onnx_model(
     # All branches read the images as ONNX has them.
     images = Tensor(IMAGES, sizes(batch.shape), (0, 1, 2, 3))
     images = Tensor(images.arranged((0, 3, 1, 2), main), images.shape, (0, 3, 1, 2))
-    branches, shape = [], None
+    branches = []
     for number, width in enumerate(widths):
         scope = main if len(widths) == 1 else Scope(f'{number}_', weights)
-        program = _program(model, leaves, batch, width)
+        program, names = _program(model, leaves, batch, width)
         inputs = [_input(path, leaf) for path, leaf in sorted(leaves.items())]
         emitter = Emitter(scope)
-        [value] = emitter.run(program.jaxpr, program.consts, [*inputs, images])
-        output = emitter.tensor(value)
-        shape = output.shape
-        name = output.arranged(range(len(shape)), scope)
-        branches.append((scope, name))
-    result = branches[0][1] if len(widths) == 1 else _chosen(main, branches, shape)
-    main.nodes.append(helper.make_node('Identity', [result], [LOGITS]))
+        values = emitter.run(program.jaxpr, program.consts, [*inputs, images])
+        outputs = [emitter.tensor(value) for value in values]
+        # As JAX has the axes; they are the same at all widths.
+        results = [each.arranged(range(len(each.shape)), scope) for each in outputs]
+        branches.append((scope, results))
+    shapes = [each.shape for each in outputs]
+    if len(widths) > 1:
+        results = _chosen(main, branches, shapes)
+    for result, name in zip(results, names, strict=True):
+        main.nodes.append(helper.make_node('Identity', [result], [name]))
     inputs = [_info(IMAGES, sizes(batch.shape))]
     if len(widths) > 1:
         inputs.append(helper.make_tensor_value_info(INDEX, TensorProto.INT64, []))
@@ -92,7 +99,7 @@ def onnx_model(
         main.nodes,
         'slimjax',
         inputs,
-        [_info(LOGITS, shape)],
+        list(map(_info, names, shapes)),
         [*weights.initializers, *main.initializers],
     )
     found = helper.make_model(
@@ -116,7 +123,9 @@ def _program(model, leaves, batch, width):
         for path, leaf in leaves.items()
     }
     with plain_convolutions():
-        return jax.make_jaxpr(run)(shapes, batch)
+        program, outputs = jax.make_jaxpr(run, return_shape=True)(shapes, batch)
+    # JAX puts a dictionary in the order of its keys.
+    return program, sorted(outputs) if isinstance(outputs, Mapping) else [LOGITS]
 
 
 def _input(path: tuple[str, ...], leaf: np.ndarray) -> Cut | np.ndarray:
@@ -124,8 +133,14 @@ def _input(path: tuple[str, ...], leaf: np.ndarray) -> Cut | np.ndarray:
     return Cut.whole(path, leaf.shape) if leaf.ndim > 1 else leaf
 
 
-def _chosen(main: Scope, branches: Sequence[tuple[Scope, str]], shape) -> str:
-    """Adds what chooses a branch, halving them: readers take only so deep a nest."""
+def _chosen(
+    main: Scope, branches: Sequence[tuple[Scope, list[str]]], shapes
+) -> list[str]:
+    """Adds what chooses a branch, halving them: readers take only so deep a nest.
+
+    Returns:
+        The names of the outputs.
+    """
     # A place that is none would otherwise read as the last. Those below 0 count from
     # the end, for Gather.
     places = main.constant(np.arange(len(branches)))
@@ -144,15 +159,21 @@ def _chosen(main: Scope, branches: Sequence[tuple[Scope, str]], shape) -> str:
     def graph(low: int, high: int) -> onnx.GraphProto:
         name = f'width_{low}' if high - low == 1 else f'widths_{low}_to_{high - 1}'
         if high - low == 1:
-            scope, result = branches[low]
+            scope, results = branches[low]
             nodes, constants = scope.nodes, scope.initializers
         else:
-            test, result, constants = before[(low + high) // 2], name, []
-            nodes = [helper.make_node('If', [test], [result], **halves(low, high))]
-        return helper.make_graph(nodes, name, [], [_info(result, shape)], constants)
+            nodes, constants = [choice(low, high)], []
+            results = nodes[0].output
+        outputs = list(map(_info, results, shapes))
+        return helper.make_graph(nodes, name, [], outputs, constants)
 
-    test = before[len(branches) // 2]
-    return main.add('If', [test], **halves(0, len(branches)))
+    def choice(low: int, high: int) -> onnx.NodeProto:
+        results = [f'{low}_to_{high - 1}_{number}' for number in range(len(shapes))]
+        test = before[(low + high) // 2]
+        return helper.make_node('If', [test], results, **halves(low, high))
+
+    main.nodes.append(choice(0, len(branches)))
+    return list(main.nodes[-1].output)
 
 
 def _info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:

@@ -15,12 +15,14 @@ from slimjax.deploy.model_config import model_from_json, model_to_json
 from slimjax.deploy.parts import width_parts
 from slimjax.deploy.weights import read_weights, write_weights
 from slimjax.insight.cost import cost_results
+from slimjax.interop import export_torch
 from slimjax.models import SlimmableClassifier
 from slimjax.variables import check_shapes
 from slimjax.version import __version__
 from slimjax.width import Width
 
 CONFIG, WEIGHTS, CARD = 'config.json', 'model.safetensors', 'README.md'
+TORCH = 'model.pt'
 FORMAT_VERSION = 1
 
 
@@ -33,6 +35,7 @@ def save_pretrained(
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     results: Mapping[str, Any] | None = None,
+    torch: bool = False,
 ) -> None:
     """Writes a network as `config.json`, `model.safetensors` and a model card.
 
@@ -44,10 +47,12 @@ def save_pretrained(
         preprocessing: `{'mean', 'std', ...}`, what was done to pixels in 0..1.
         class_names: by the number of the class.
         results: of an evaluation, as a run's `results.json`; for the card.
+        torch: adds `model.pt`, see `slimjax.interop.export_torch`.
 
     Raises:
         ValueError: the folder exists, the variables are not the model's, or the model
-            is of a class of the user's own.
+            is of a class of the user's own, or none of the published code's that
+            `torch` asks for.
 
     Example:
         >>> import tempfile, jax.numpy as jnp, slimjax
@@ -90,6 +95,8 @@ def save_pretrained(
         }
         folder.joinpath(CONFIG).write_text(json.dumps(config, indent=2) + '\n')
         folder.joinpath(CARD).write_text(model_card(config, known))
+        if torch:
+            export_torch(folder / TORCH, variables, model)
 
 
 def from_pretrained(

@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from slimjax.deploy.backends import Backend, OnnxBackend, StableHloBackend
-from slimjax.deploy.manifest import read_manifest
+from slimjax.deploy.backends import (
+    Backend,
+    LiteRtBackend,
+    OnnxBackend,
+    StableHloBackend,
+)
+from slimjax.deploy.manifest import LOGITS, outputs_of, read_manifest
 from slimjax.width import Width, width_name
 
 
@@ -17,33 +22,37 @@ def load(
 ) -> 'Runtime':
     """Loads a bundle that `scripts/export.py` wrote, and runs every width once.
 
-    The bundle may come from anyone: its files are checked against the hashes in its
-    manifest, and nothing in it can run code.
+    Its files are checked against the hashes in its manifest, and nothing in it can run
+    code. It may come from anyone, but for LiteRT, which one that was made for it may
+    bring down.
 
     Args:
         folder: the bundle.
         batch_sizes: numbers of images for which every width is made ready now. Others
             work too; with StableHLO the first request of a new number compiles.
-        threads: how many of ONNX Runtime compute a request; 0 for one a core. JAX
-            decides for itself.
+        threads: how many of ONNX Runtime or LiteRT compute a request; 0 for one a
+            core. JAX decides for itself.
 
     Raises:
         FileNotFoundError: there is no bundle.
-        ImportError: an ONNX bundle, and onnxruntime is not installed.
+        ImportError: an ONNX or LiteRT bundle, whose runtime is not installed.
         ValueError: a file is damaged, cut short, replaced, or gives what its manifest
-            does not say.
+            does not say; or batches of none.
 
     Example:
         >>> load('nowhere')
         Traceback (most recent call last):
         FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/manifest.json'
     """
+    if any(size < 1 for size in batch_sizes):
+        raise ValueError(f'batch_sizes={batch_sizes}: each is to be 1 or more')
     folder = pathlib.Path(folder)
     manifest = read_manifest(folder)
-    if manifest['kind'] == 'onnx':
-        backend = OnnxBackend(folder, manifest, threads)
-    else:
+    if manifest['kind'] == 'stablehlo':
         backend = StableHloBackend(folder, manifest)
+    else:
+        make = {'onnx': OnnxBackend, 'litert': LiteRtBackend}[manifest['kind']]
+        backend = make(folder, manifest, threads)
     runtime = Runtime(manifest, backend)
     for size in batch_sizes:
         blank = np.zeros((size, *runtime.image_shape), np.float32)
@@ -99,8 +108,10 @@ class Runtime:
         # One assignment of a name: no thread ever sees half of a change.
         self._width = self._named(width)
 
-    def infer(self, images: np.ndarray, width: Width | str | None = None) -> np.ndarray:
-        """Returns logits.
+    def infer(
+        self, images: np.ndarray, width: Width | str | None = None
+    ) -> np.ndarray | dict[str, np.ndarray]:
+        """Returns logits, or the maps of a backbone.
 
         Args:
             images: float32 `[batch, height, width, channels]`, prepared as the manifest
@@ -108,7 +119,8 @@ class Runtime:
             width: for this request alone; None for the one that is set.
 
         Returns:
-            float32 `[batch, classes]`.
+            float32 `[batch, classes]`; of a detector's backbone, the maps by the names
+            of their levels, `{'p2': [batch, height, width, features], ...}`.
 
         Raises:
             ValueError: an unknown width, or an array of another type or shape.
@@ -125,14 +137,18 @@ class Runtime:
                 f'images of shape {list(shape)}: [batch, '
                 f'{", ".join(map(str, self.image_shape))}] is expected, of at least one'
             )
-        logits = self._backend.run(name, np.asarray(images))
-        expected = (shape[0], self.manifest['num_classes'])
-        if logits.shape != expected or logits.dtype != np.float32:
-            raise ValueError(
-                f'the bundle gives {logits.dtype}{list(logits.shape)} where '
-                f'float32{list(expected)} is stated'
-            )
-        return logits
+        stated = outputs_of(self.manifest)
+        found = dict(
+            zip(stated, self._backend.run(name, np.asarray(images)), strict=True)
+        )
+        for output, values in found.items():
+            expected = (shape[0], *stated[output])
+            if values.shape != expected or values.dtype != np.float32:
+                raise ValueError(
+                    f'the bundle gives {values.dtype}{list(values.shape)} where '
+                    f'float32{list(expected)} is stated'
+                )
+        return found if 'outputs' in self.manifest else found[LOGITS]
 
     def _named(self, width: Width | str) -> str:
         name = width if isinstance(width, str) else width_name(width)

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,6 @@ from jax import export
 
 from slimjax.deploy.parts import Part, width_parts
 from slimjax.deploy.weights import write_weights
-from slimjax.models import SlimmableClassifier
 from slimjax.width import Width, width_name
 
 WEIGHTS = 'model.safetensors'
@@ -22,7 +22,7 @@ _FORMS = {'cpu': ('products', ('cpu',)), 'other': ('plain', ('cpu', 'cuda', 'tpu
 
 def write_stablehlo(
     folder: pathlib.Path,
-    model: SlimmableClassifier,
+    model: nn.Module,
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     widths: Sequence[Width],

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 Storage = Literal['float32', 'float16', 'int8']
-STORAGES = ('float32', 'float16', 'int8')
 _LARGEST = 127
 
 

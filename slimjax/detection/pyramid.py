@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from slimjax.layers import SlimConv
@@ -63,7 +64,9 @@ class FeaturePyramid(nn.Module):
                 self.features, 3, kernel_init=self.kernel_init, name=f'output{level}'
             )
             outputs.insert(0, output(merged))
-        return [*outputs, outputs[-1][:, ::2, ::2]]
+        # As an index it would be a gather, whose gradient is slow and which ONNX lacks.
+        last = outputs[-1]
+        return [*outputs, lax.slice(last, (0,) * 4, last.shape, (1, 2, 2, 1))]
 
 
 def _doubled(maps: Array) -> Array:

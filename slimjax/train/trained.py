@@ -9,6 +9,8 @@ import ml_collections
 
 from slimjax.config import complete
 from slimjax.config_file import change
+from slimjax.detection.backbone import PyramidBackbone, backbone_of
+from slimjax.detection.run import first_bucket
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.run import Run, build_model
@@ -72,24 +74,29 @@ class Network(NamedTuple):
         image_shape: height and width in pixels, and channels.
         preprocessing: `{'mean', 'std', 'resize'}`: what evaluation does to pixels in
             0..1, and the shorter side before the centre crop; None of a network that
-            was imported.
-        class_names: by the number of the class.
+            was imported. Of a backbone `'longest_side'` too, as images are not cut,
+            and `'channel_order'`, in which the others stand.
+        class_names: by the number of the class; of a backbone none.
     """
 
-    model: SlimmableClassifier
+    model: SlimmableClassifier | PyramidBackbone
     variables: dict[str, Any]
     image_shape: tuple[int, int, int]
     preprocessing: dict[str, Any] | None
     class_names: list[str]
 
 
-def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
+def open_network(
+    workdir: str | pathlib.Path, image_size: int = 0, *, backbone: bool = False
+) -> Network:
     """Returns the network of a workdir; its data need not be there.
 
     Args:
         workdir: of a run, finished or not, of `--mode=calibrate`, or imported.
         image_size: side of the images in pixels; 0 for the run's, and for 224 where
-            the network was imported.
+            the network was imported. A detector's are those of its first bucket.
+        backbone: returns the backbone where the workdir holds a detector, which is
+            refused otherwise.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -102,11 +109,19 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
     prepared = None
     if 'config' in meta:
         config = stored_config(meta['config'])
-        if config.detector:
+        if config.detector and not backbone:
             raise ValueError(
                 f'{workdir} holds a {config.detector}: a classifier is needed'
             )
         model = build_model(config)
+        if config.detector:
+            shape = (
+                (image_size, image_size, 3)
+                if image_size
+                else first_bucket(model.settings)
+            )
+            _check_variables(model, shape, variables, workdir)
+            return _backbone(model, variables, shape)
         size = image_size or config.image_size
         shape = (size, size, config.image_channels)
         prepared = preprocessing(config)
@@ -116,10 +131,26 @@ def open_network(workdir: str | pathlib.Path, image_size: int = 0) -> Network:
             meta['model'], num_classes=len(meta['class_names']), widths=own
         )
         shape = (image_size or 224, image_size or 224, 3)
+    _check_variables(model, shape, variables, workdir)
+    return Network(model, variables, shape, prepared, list(meta['class_names']))
+
+
+def _check_variables(model, shape, variables, workdir) -> None:
     images = jax.ShapeDtypeStruct((1, *shape), model.dtype)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     check_shapes(expected, variables, f'the checkpoint in {workdir}')
-    return Network(model, variables, shape, prepared, list(meta['class_names']))
+
+
+def _backbone(model, variables, shape) -> Network:
+    options = model.settings
+    prepared = {
+        'mean': [each / 255 for each in options.image_mean],
+        'std': [each / 255 for each in options.image_std],
+        'resize': options.test_short_side,
+        'longest_side': options.longest_side,
+        'channel_order': options.channel_order,
+    }
+    return Network(*backbone_of(model, variables), shape, prepared, [])
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def write_bundle(folder, model, variables, image_shape, **facts):
     manifest = {
         'kind': 'onnx',
         'image_shape': list(image_shape),
-        'num_classes': model.num_classes,
+        **({} if 'outputs' in facts else {'num_classes': model.num_classes}),
         **found,
         **facts,
     }

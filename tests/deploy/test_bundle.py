@@ -13,12 +13,14 @@ import pytest
 from jax import export
 
 import slimjax.deploy
+from slimjax.deploy.backends import StableHloBackend
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import MANIFEST
 from tests.deploy.networks import IMAGE, tiny
 from tests.train.runs import ROOT, environment
 
 WIDTHS = ('1.0', '0.5', '0.25')
+RUNTIMES = {'onnx': 'onnxruntime', 'litert': 'ai_edge_litert'}
 
 
 def images(count):
@@ -37,8 +39,8 @@ def bundles(network, tmp_path_factory):
 
     @functools.cache
     def made(kind):
-        if kind == 'onnx':
-            pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
+        if kind in RUNTIMES:
+            pytest.importorskip(RUNTIMES[kind], reason=f'needs the extra {kind!r}')
         output = tmp_path_factory.mktemp('made') / kind
         export_bundle(
             output,
@@ -75,7 +77,7 @@ def changed(folder, change):
     path.write_text(json.dumps(manifest))
 
 
-KINDS = pytest.mark.parametrize('kind', ['onnx', 'stablehlo'])
+KINDS = pytest.mark.parametrize('kind', ['onnx', 'stablehlo', 'litert'])
 
 
 @KINDS
@@ -239,6 +241,26 @@ def test_a_program_that_calls_code_is_refused(copied):
         slimjax.deploy.load(folder)
 
 
+def test_batches_of_the_sizes_asked_for_are_made_ready(bundles, monkeypatch):
+    asked = []
+    run = StableHloBackend.run
+
+    def counted(self, name, images):
+        asked.append((name, len(images)))
+        return run(self, name, images)
+
+    monkeypatch.setattr(StableHloBackend, 'run', counted)
+    runtime = slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(1, 3))
+    assert asked == [(name, size) for size in (1, 3) for name in WIDTHS]
+    programs = [program for program, _ in runtime._backend._programs.values()]
+    assert [program._cache_size() for program in programs] == [2, 2, 2]
+    for size in (1, 3):
+        runtime.infer(images(size), '0.5')
+    assert [program._cache_size() for program in programs] == [2, 2, 2]
+    with pytest.raises(ValueError, match=r'batch_sizes=\(0,\)'):
+        slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(0,))
+
+
 def test_stablehlo_is_read_where_only_jax_is_installed(bundles, network):
     """The lines of docs/deploy.md, without this package, flax and safetensors."""
     page = ROOT.joinpath('docs', 'deploy.md').read_text()
@@ -290,11 +312,19 @@ def test_a_wrong_export_is_never_written(network, tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported_is_said_first(network, tmp_path):
     export_to = functools.partial(export_bundle, tmp_path / 'new', *network)
-    with pytest.raises(ValueError, match="to='tflite'; allowed are stablehlo, onnx"):
+    with pytest.raises(
+        ValueError, match="to='tflite'; allowed are stablehlo, onnx, litert"
+    ):
         export_to(to='tflite')
     with pytest.raises(ValueError, match="storage='int4'"):
         export_to(to='onnx', storage='int4')
-    with pytest.raises(ValueError, match='float32 for StableHLO'):
+    with pytest.raises(ValueError, match='allowed for stablehlo are float32'):
         export_to(to='stablehlo', storage='float16')
+    with pytest.raises(ValueError, match='calibration is missing'):
+        export_to(to='litert', storage='w8a8')
+    with pytest.raises(ValueError, match='calibration is given'):
+        export_to(to='litert', calibration=images(1))
+    with pytest.raises(ValueError, match=r'calibration is float64\[1, 32, 32, 3\]'):
+        export_to(to='litert', storage='w8a8', calibration=images(1).astype(float))
     with pytest.raises(ValueError, match='exists'):
         export_bundle(tmp_path, *network, to='onnx')

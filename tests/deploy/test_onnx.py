@@ -1,5 +1,6 @@
 """One ONNX model computes what JAX computes at every width, and holds weights once."""
 
+import collections
 import functools
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ from slimjax.pooling import average_pool
 from tests.deploy.networks import IMAGE, drawn, tiny
 
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
-pytest.importorskip('onnx', reason="needs the extra 'onnx'")
+onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 
 from slimjax.deploy.onnx_file import onnx_model  # noqa: E402
 
@@ -183,3 +184,34 @@ def test_the_graph_is_as_short_as_one_made_by_hand():
         'Gemm': 1,
         'Identity': 1,
     }
+
+
+def optimised(found, path):
+    """What ONNX Runtime makes of the network of each width, as counts of operations."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3  # It warns that the file is for this machine.
+    onnxruntime.InferenceSession(found.SerializeToString(), options)
+
+    def networks(graph):
+        inner = [
+            each.g for node in graph.node for each in node.attribute if each.g.node
+        ]
+        return [each for one in inner for each in networks(one)] or [graph]
+
+    counts = [
+        collections.Counter(node.op_type for node in graph.node)
+        for graph in networks(onnx.load(path).graph)
+    ]
+    return [{**each, 'Transpose': 0} for each in counts]  # Once, for all widths.
+
+
+def test_a_width_among_all_runs_as_many_operations_as_alone(tmp_path):
+    """So that it takes as long, which a busy machine cannot measure."""
+    model, variables = tiny()
+    export = functools.partial(onnx_model, model, variables, IMAGE)
+    path = tmp_path / 'optimised.onnx'
+    alone = [optimised(export(widths=[w]), path)[0] for w in model.widths]
+    assert optimised(export(widths=model.widths), path) == alone
+    assert alone[0]['Conv'] == 9
+    assert 'Mul' not in alone[0]

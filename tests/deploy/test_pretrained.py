@@ -50,6 +50,17 @@ def test_what_was_saved_is_read_again(tmp_path, dtype):
     assert stat.S_IMODE(tmp_path.joinpath('network').stat().st_mode) == 0o750
 
 
+def test_nothing_is_left_where_the_file_for_torch_fails(tmp_path, monkeypatch):
+    def full(path, variables, model):
+        path.write_bytes(b'half')
+        raise OSError('no space left')
+
+    monkeypatch.setattr('slimjax.deploy.pretrained.export_torch', full)
+    with pytest.raises(OSError, match='no space left'):
+        saved(tmp_path / 'network', *tiny(), torch=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ('name', 'width', 'fields'),
     [
