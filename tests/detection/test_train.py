@@ -137,16 +137,18 @@ def test_each_width_tells_all_of_its_losses():
 
 
 @pytest.mark.slow
-def test_four_devices_do_what_one_does():
+def test_four_devices_do_what_one_does_in_four_parts():
     model, before, after, metrics = frozen_step()
     optimizer = optimizer_of(model)
-    step = jax.jit(make_detection_step(model, optimizer, CONFIG))
+    # As in the published codes, a loss is a mean over what a device has drawn, and
+    # images differ in the positive boxes that masks are learnt from.
+    in_parts = {**CONFIG, 'accumulate_steps': 4}
+    step = jax.jit(make_detection_step(model, optimizer, in_parts))
     alone, own_metrics = step(before, batch_of(4))
-    # Means over a device's images are averaged: all images have as many draws.
     for name, each in own_metrics.items():
-        np.testing.assert_allclose(metrics[name], each, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(metrics[name], each, rtol=1e-5, err_msg=name)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         after.params,
         alone.params,
     )
