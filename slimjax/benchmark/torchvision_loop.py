@@ -14,8 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-# Objects' masks are given in full, as torchvision takes them.
-_CLASSES = 81
+_CLASSES = 81  # COCO's, and the background.
 
 
 class NarrowResNet(resnet.ResNet):
@@ -60,23 +59,44 @@ def narrow_backbone(
     )
 
 
+class NarrowMaskRCNN(MaskRCNN):
+    """torchvision's Mask R-CNN on a narrow ResNet-50, stem and first stage frozen.
+
+    Args:
+        width: multiplier of the backbone's planes.
+        sides: height and width of the images in pixels, which are not resized.
+    """
+
+    def __init__(self, width: float, sides: Sequence[int]):
+        backbone = narrow_backbone((3, 4, 6, 3), width)
+        super().__init__(backbone, _CLASSES, min_size=min(sides), max_size=max(sides))
+        for name, parameter in self.backbone.body.named_parameters():
+            if not name.startswith(('layer2', 'layer3', 'layer4')):
+                parameter.requires_grad_(False)
+
+
 def training_steps(
-    batch: Mapping[str, np.ndarray], widths: Sequence[float], *, bfloat16: bool
-) -> dict[str, Callable[[], None]]:
+    batch: Mapping[str, np.ndarray],
+    widths: Sequence[float],
+    *,
+    bfloat16: bool,
+    rate: float,
+) -> dict[str, Callable[[], float]]:
     """Returns steps of each width as a Mask R-CNN of its own, `{width: step}`.
 
-    Stem, first stage and norms are frozen; SGD with momentum. The step runs on the GPU
-    where PyTorch sees one, and resizes nothing: images come as large as they are used.
+    SGD with momentum; a step returns its loss. It runs on the GPU where PyTorch sees
+    one.
 
     Args:
         batch: as `slimjax.benchmark.detection.drawn_batch` draws it.
         widths: multipliers of the backbone.
         bfloat16: whether the passes run under autocast.
+        rate: the learning rate.
     """
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     images, targets = _inputs(batch, device)
     return {
-        str(float(width)): _step(images, targets, width, device, bfloat16)
+        str(float(width)): _step(images, targets, width, device, bfloat16, rate)
         for width in sorted(widths, reverse=True)
     }
 
@@ -87,6 +107,7 @@ def _inputs(batch, device):
     for boxes, labels, valid in zip(
         batch['boxes'], batch['labels'], batch['valid'], strict=True
     ):
+        # In full, as torchvision takes them.
         masks = np.zeros((valid.sum(), *batch['image'].shape[1:3]), np.uint8)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes[valid].astype(int), strict=True):
             mask[y1:y2, x1:x2] = 1
@@ -101,21 +122,12 @@ def _inputs(batch, device):
     return list(pixels.to(device)), targets
 
 
-def _step(images, targets, width, device, bfloat16):
+def _step(images, targets, width, device, bfloat16, rate):
     torch.manual_seed(0)
-    sides = images[0].shape[1:]
-    model = MaskRCNN(
-        narrow_backbone((3, 4, 6, 3), width),
-        _CLASSES,
-        min_size=min(sides),
-        max_size=max(sides),
-    ).to(device)
-    for name, parameter in model.backbone.body.named_parameters():
-        if not name.startswith(('layer2', 'layer3', 'layer4')):
-            parameter.requires_grad_(False)
+    model = NarrowMaskRCNN(width, images[0].shape[1:]).to(device)
     optimizer = torch.optim.SGD(
         [each for each in model.parameters() if each.requires_grad],
-        lr=0.01,
+        lr=rate,
         momentum=0.9,
         weight_decay=1e-4,
     )
@@ -127,8 +139,7 @@ def _step(images, targets, width, device, bfloat16):
         loss.backward()
         optimizer.step()
         if device == 'cuda':
-            torch.cuda.synchronize()
-        else:
-            loss.item()
+            torch.cuda.synchronize()  # The update as well.
+        return loss.item()
 
     return step
