@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_signals_save_and_the_run_goes_on(whole, tmp_path, ledger):
         workdir = tmp_path / name
         # Long enough that it cannot end by itself.
         training = Training(workdir, num_train_steps=30_000, train_epochs=1000)
-        assert training.wait_for(lambda: newest(workdir))
+        assert training.wait_for(partial(newest, workdir))
         for number in signals:
             training.process.send_signal(number)
             training.wait_for_line('saving after this step')
