@@ -149,14 +149,14 @@ def test_a_run_outlives_its_parent_and_whoever_reads_its_output(
         shell = Training(workdir, prefix=['sh', '-c', '"$@"; true', 'sh'])
         assert shell.wait_for_line('step 2/')
         # The shell alone: the run stays behind, and its output is read no more.
+        shell.deaf = True
         shell.process.kill()
         shell.process.wait()
-        shell.process.stdout.close()
 
     def unread(workdir):
         training = Training(workdir)
         assert training.wait_for_line('config')
-        training.process.stdout.close()
+        training.deaf = True
 
     for name, start in (('parent death', orphaned), ('closed stdout', unread)):
         workdir = tmp_path / name
