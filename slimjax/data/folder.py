@@ -122,8 +122,9 @@ def _class_folders(root: pathlib.Path) -> dict[str, bytes]:
     around = os.path.realpath(root) + os.sep
     found = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        # Unlike entry.is_dir(), this does not raise at a link to itself.
         if (
-            entry.is_dir()
+            os.path.isdir(entry.path)
             and not entry.name.startswith('.')
             and not around.startswith(os.path.realpath(entry.path) + os.sep)
         ):

@@ -49,7 +49,8 @@ def files_of(workdir: pathlib.Path, step: int) -> list[pathlib.Path]:
 
 def fill(folder: pathlib.Path, left: int) -> pathlib.Path:
     """Fills a file system up to so many bytes."""
-    free = os.statvfs(folder)
     file = folder / 'filling'
+    file.unlink(missing_ok=True)
+    free = os.statvfs(folder)
     file.write_bytes(b'x' * (free.f_bavail * free.f_frsize - left))
     return file
