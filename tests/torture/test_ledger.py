@@ -9,7 +9,7 @@ from tests.torture.ledger import Ledger
 
 @pytest.fixture
 def start(tmp_path):
-    return lambda seed: Ledger(seed, tmp_path, tmp_path / 'torture.json')
+    return lambda seed: Ledger(seed, 9, tmp_path, tmp_path / 'torture.json')
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_counts_are_of_this_run_and_of_the_one_that_it_goes_on_from(
     assert parts['crash']['faults'] == {
         'kill -9': {'injected': 3, 'survived': 2, 'lost': ['metrics']}
     }
-    assert parts['crash']['command'] == 'make torture SEED=7'
+    assert parts['crash']['command'] == 'make torture SEED=7 MINUTES=9'
     assert parts['storage']['faults']['disk full']['injected'] == 1
     # Another run of one part leaves what is known of the others.
     other = start(8)
