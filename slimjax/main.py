@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import MISTAKES, Stop
+from slimjax.command_line import MISTAKES, Stop, outlive_readers
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f'{argv[1]!r} is not understood: options start with --')
     logging.set_verbosity(logging.WARNING)
+    # Orbax logs, from its threads, the traceback of what is raised in ours too.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
@@ -80,6 +82,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Reads the config, then the flags that change it, and runs `main`."""
+    outlive_readers()
     stated = [arg for arg in sys.argv if arg.startswith('--config=')]
     helps = {'--help', '-h', '--helpfull', '--helpshort'} & set(sys.argv)
     try:
