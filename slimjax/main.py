@@ -18,6 +18,7 @@ from slimjax.command_line import MISTAKES, Stop
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
+from slimjax.main_flags import check_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
@@ -39,19 +40,14 @@ flags.DEFINE_integer('process', None, 'Number of this process, if not found.')
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        raise app.UsageError(f'{argv[1]!r} is not understood: options start with --')
+        raise ValueError(f'{argv[1]!r} is not understood: options start with --')
+    check_flags(FLAGS.flag_values_dict())
     logging.set_verbosity(logging.WARNING)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
     if FLAGS.distributed or FLAGS.coordinator:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    if FLAGS.mode != 'describe' and not FLAGS.workdir:
-        raise app.UsageError(f'--mode={FLAGS.mode} needs --workdir=DIR')
-    if FLAGS.mode != 'describe' and FLAGS.topology:
-        raise app.UsageError('--topology goes with --mode=describe: nothing runs there')
-    if FLAGS.mode == 'calibrate' and FLAGS.json:
-        raise app.UsageError('--json goes with another mode: calibrate has no results')
     results = None
     use_compile_cache()
     if FLAGS.topology:
