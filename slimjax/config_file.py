@@ -49,7 +49,7 @@ def _get_config(path: str, recipe: str) -> Mapping[str, Any]:
     if not hasattr(module, 'get_config'):
         raise ValueError(f'--config={path}: it has no function get_config()')
     if recipe and not inspect.signature(module.get_config).parameters:
-        raise ValueError(f'--config={path}:{recipe}: it has no recipes; allowed: {path}')
+        raise ValueError(f'--config={path}:{recipe}: it has no recipes; drop :{recipe}')
     found = module.get_config(*([recipe] if recipe else []))
     if not isinstance(found, Mapping | ml_collections.ConfigDict):
         raise ValueError(

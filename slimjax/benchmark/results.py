@@ -13,8 +13,8 @@ from slimjax.benchmark.inference import inference_ms
 from slimjax.benchmark.training import benchmark_config, training_steps
 from slimjax.insight.cost import width_costs
 from slimjax.insight.timing import Estimate, estimate, interleaved
+from slimjax.train.network import build_model
 from slimjax.train.report import git_commit, versions
-from slimjax.train.run import build_model
 from slimjax.width import width_name
 
 # Floating point operations for a multiply-add: two, once forward and twice backward.

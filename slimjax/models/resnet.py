@@ -53,6 +53,11 @@ class ResNet(SlimmableClassifier):
         train: bool = False,
         features: bool = False,
     ) -> Array | dict[str, Array]:
+        if not self.stage_sizes or min(self.stage_sizes) < 1:
+            raise ValueError(
+                f'stage_sizes={tuple(self.stage_sizes)}: at least one stage is needed, '
+                'and at least 1 block in each'
+            )
         maps, width = self.start(images, width)
         conv_norm = self.conv_norm(truncate, nn.relu)
         run = {'width': width, 'train': train}
