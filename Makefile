@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv/installed
 RUN := .venv/bin/python
 JOBS ?= 2
+SEED ?= 0
+MINUTES ?= 30
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-all lint constraints clean
+.PHONY: demo test test-all torture lint constraints clean
 
 demo: $(VENV)
 	$(RUN) scripts/demo.py
@@ -15,7 +17,12 @@ test: $(VENV) lint
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
 
 test-all: $(VENV) lint
-	$(RUN) -m pytest -n $(JOBS) --dist worksteal
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m 'not torture'
+
+# Each test injects faults for MINUTES at most, drawn by SEED; run again, it goes on.
+torture: $(VENV)
+	$(RUN) -m pytest tests/torture -m torture --torture-seed=$(SEED) --torture-minutes=$(MINUTES)
+	$(RUN) scripts/tables.py
 
 lint: $(VENV)
 	$(RUN) -m ruff check .

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import io
+import os
 import pathlib
 import shlex
 import signal
@@ -17,11 +19,17 @@ MISTAKES = (ValueError, OSError, ImportError, NonFiniteLossError)
 
 
 class Stop:
-    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once."""
+    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once.
+
+    So does the end of the terminal (SIGHUP), unless `nohup` told to outlive it.
+    """
 
     def __init__(self):
         self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             signal.signal(number, self._ask)
 
     def __call__(self) -> bool:
@@ -31,6 +39,36 @@ class Stop:
         self._asked = True
         signal.signal(number, signal.SIG_DFL)
         print('saving after this step; once more ends at once', file=sys.stderr)
+
+
+class _Lenient(io.FileIO):
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def outlive_readers() -> None:
+    """Lets this process go on where nobody reads what it prints any more.
+
+    `python -m slimjax.main ... | head`, a closed terminal or a full disk below a log
+    would otherwise end a training of days at its next line; what counts stands in the
+    workdir. Lines are passed on at once, to pipes and files too.
+    """
+    for name, number in (('stdout', 1), ('stderr', 2)):
+        given = getattr(sys, name)
+        if given is None:
+            # Closed from the start: the next file to be opened would get its number.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        file = io.BufferedWriter(_Lenient(number, 'w', closefd=False))
+        stream = io.TextIOWrapper(
+            file,
+            encoding=given and given.encoding,
+            errors='backslashreplace',
+            line_buffering=True,
+        )
+        setattr(sys, name, stream)
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:

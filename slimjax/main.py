@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import MISTAKES, Stop
+from slimjax.command_line import MISTAKES, Stop, outlive_readers
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
@@ -76,6 +76,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Reads the config, then the flags that change it, and runs `main`."""
+    outlive_readers()
     stated = [arg for arg in sys.argv if arg.startswith('--config=')]
     helps = {'--help', '-h', '--helpfull', '--helpshort'} & set(sys.argv)
     try:

@@ -3,11 +3,13 @@
 A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` and
 `training` (the optimiser's state, and the metrics of an unfinished log interval) are
 plain nested dictionaries of arrays, each readable by itself; `meta/meta.json` tells
-config, versions and class names. Newest and best are kept; a new one is written under
-a temporary name, and an old one deleted only when the new one is whole.
+config, versions and class names. The two newest and the best are kept, so that there
+is one to go on from where the newest is damaged; a new one is written under a temporary
+name, and an old one deleted only when the new one is whole.
 """
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +19,13 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from slimjax.train.integrity import (
+    BrokenCheckpointError,
+    check_meta,
+    check_parts,
+    sealed,
+    sealed_parts,
+)
 from slimjax.train.state import TrainState
 from slimjax.variables import check_shapes
 
@@ -53,6 +62,8 @@ class Checkpoints:
 
     Args:
         directory: where they stand; made on the first save.
+        clear: whether what an interrupted save left is deleted. Only for the run
+            itself: others would delete what it is just writing.
 
     Example:
         >>> import tempfile
@@ -62,7 +73,7 @@ class Checkpoints:
         True
     """
 
-    def __init__(self, directory: str | pathlib.Path):
+    def __init__(self, directory: str | pathlib.Path, *, clear: bool = False):
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             pathlib.Path(directory).absolute(),
@@ -73,7 +84,7 @@ class Checkpoints:
             ),
             preservation_policy=policies.AnyPreservationPolicy(
                 [
-                    policies.LatestN(1),
+                    policies.LatestN(2),
                     policies.BestN(
                         get_metric_fn=lambda metrics: metrics[_SCORE],
                         n=1,
@@ -81,7 +92,7 @@ class Checkpoints:
                     ),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=clear,
         )
 
     def __enter__(self) -> 'Checkpoints':
@@ -140,10 +151,10 @@ class Checkpoints:
         self._save(0, parts, meta, score=None)
 
     def _save(self, step: int, parts: dict[str, Any], meta, score: float | None):
-        meta = {**meta, 'format_version': FORMAT_VERSION, 'step': step}
+        facts = {'format_version': FORMAT_VERSION, 'step': step, _SCORE: score}
         self._checkpointer.save_checkpointables_async(
             step,
-            {**parts, 'meta': meta},
+            {**parts, 'meta': sealed({**meta, **facts}, parts)},
             force=True,
             metrics=None if score is None else {_SCORE: score},
         )
@@ -156,25 +167,26 @@ class Checkpoints:
         """Returns `meta.json` of a checkpoint.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: a format that this version of slimjax does not read.
         """
-        return _current(self._load(step, 'meta')['meta'])
+        return _current(_read_meta(self._path(step)))
 
     def load(self, step: int, *, average: bool = False) -> Checkpoint:
         """Returns the weights of a checkpoint, or their moving averages.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: a format that this version of slimjax does not read, or
                 averages that the run did not keep.
         """
-        meta = self.meta(step)
+        meta, path = self.meta(step), self._path(step)
         if not average:
-            parts = self._load(step, 'params', 'stats')
+            parts = _read_parts(path, meta, ['params', 'stats'])
         else:
-            known = self._checkpointer.checkpointables_metadata(step).metadata
-            if 'average' not in known:
+            if not (path / 'average').is_dir():
                 raise ValueError(f'the checkpoint of step {step} has no averages')
-            parts = self._load(step, 'average')['average']
+            parts = _read_parts(path, meta, ['average'])['average']
         return Checkpoint(meta, parts['params'], parts['stats'])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
@@ -185,13 +197,14 @@ class Checkpoints:
             like: a state of the same structure and shapes, such as one made anew.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: the checkpoint's structure or shapes are not those of `like`.
         """
-        self.meta(step)
+        meta = self.meta(step)
         names = ['params', 'stats', 'training']
         if like.average is not None:
             names.append('average')
-        parts = self._load(step, *names)
+        parts = _read_parts(self._path(step), meta, names)
         tree = {
             'step': np.array(step, np.int32),
             'average': None,
@@ -207,8 +220,76 @@ class Checkpoints:
         check_shapes(like, state, f'the checkpoint of step {step}')
         return state
 
-    def _load(self, step: int, *names: str) -> dict[str, Any]:
-        return self._checkpointer.load_checkpointables(step, dict.fromkeys(names))
+    def _path(self, step: int) -> pathlib.Path:
+        return pathlib.Path(self._checkpointer.directory, str(step))
+
+
+def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folder of each checkpoint, the newest last.
+
+    Example:
+        >>> step_folders(pathlib.Path('/nowhere'))
+        []
+    """
+    if not directory.is_dir():
+        return []
+    return sorted(
+        (path for path in directory.iterdir() if path.name.isdigit()),
+        key=lambda path: int(path.name),
+    )
+
+
+def check_whole(path: pathlib.Path) -> None:
+    """Reads all of a checkpoint, and what orbax chooses the best one by.
+
+    Raises:
+        BrokenCheckpointError: it is not as it was written.
+    """
+    meta = _read_meta(path)
+    if _SCORE in meta:
+        # Orbax chooses the best one by a file of its own.
+        file = path / 'metrics' / 'metrics'
+        try:
+            found = json.loads(file.read_text()) if file.exists() else {_SCORE: None}
+        except ValueError:
+            found = None
+        # As text: a score may be NaN, which equals nothing.
+        if json.dumps(found) != json.dumps({_SCORE: meta[_SCORE]}):
+            raise BrokenCheckpointError(f'{file} is not as it was written')
+    known = sealed_parts(meta)
+    if known is None:
+        parts = ('params', 'stats', 'training', 'average')
+        known = [name for name in parts if (path / name).is_dir()]
+    _read_parts(path, meta, known)
+
+
+def _read_meta(path: pathlib.Path) -> dict[str, Any]:
+    """Reads `meta.json`; of another format, it is not known what should be in it."""
+    meta = _read(path, ['meta'])['meta']
+    if not isinstance(meta, dict):
+        raise BrokenCheckpointError(f'{path} has a meta.json that is no object')
+    if meta.get('format_version') == FORMAT_VERSION:
+        check_meta(meta)
+    return meta
+
+
+def _read_parts(path: pathlib.Path, meta: Mapping[str, Any], names: list[str]):
+    parts = _read(path, names)
+    check_parts(meta, parts)
+    return parts
+
+
+def _read(path: pathlib.Path, names: list[str]) -> dict[str, Any]:
+    try:
+        with _context():
+            return ocp.load_checkpointables(path, dict.fromkeys(names))
+    except MemoryError:
+        raise  # The machine's trouble, not the file's.
+    except Exception as error:  # Whatever the formats below make of what they find.
+        why = str(error).strip().partition('\n')[0][:200] or type(error).__name__
+        raise BrokenCheckpointError(
+            f'{", ".join(names)} cannot be read: {why}'
+        ) from error
 
 
 def load_variables(path: str | pathlib.Path) -> Checkpoint:
@@ -221,11 +302,12 @@ def load_variables(path: str | pathlib.Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
+        BrokenCheckpointError: it is not as it was written.
     """
     path = pathlib.Path(path)
     directory = path / 'checkpoints' if (path / 'checkpoints').is_dir() else path
     # Orbax starts threads, which complain where all ends at once.
-    if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
+    if not step_folders(directory):
         raise FileNotFoundError(f'{path} holds no checkpoint')
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best

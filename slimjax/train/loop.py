@@ -21,6 +21,7 @@ from slimjax.train.runs import final_split, make_run
 from slimjax.train.state import Average, TrainState, zero_sums
 from slimjax.train.teacher import Teacher
 from slimjax.train.teaching import teaching_lines
+from slimjax.train.workdir import opened
 from slimjax.width import widest as widest_of
 from slimjax.width import width_name
 
@@ -64,7 +65,7 @@ def train(
 
     Raises:
         ValueError: a config that cannot run, before anything is compiled, or a workdir
-            that holds another run.
+            that holds another run, or in which one is running.
         NonFiniteLossError: the training diverged.
     """
     if jax.process_index():
@@ -74,10 +75,9 @@ def train(
     for line in report.start_lines(run, overridden):
         say(line)
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    with opened(workdir, say) as checkpoints:
         state, start = _first_state(run, checkpoints, say)
-        writers = _writers(run.config, workdir, start, writer)
+        writers = _writers(run.config, workdir, start, writer, say)
         meta = {**run.meta, 'overridden': list(overridden)}
         finished = _advance(
             run,
@@ -112,10 +112,13 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
     return replicated(state), step or 0
 
 
-def _writers(config, workdir: pathlib.Path, start: int, writer) -> list[Writer]:
+def _writers(config, workdir: pathlib.Path, start: int, writer, say) -> list[Writer]:
     if jax.process_index():
         return []
-    writers = [JsonLines(workdir / 'metrics.jsonl', start)]
+    path = workdir / 'metrics.jsonl'
+    if start and not read_metrics(path):
+        say(f'{path} has lost its lines: those of the steps to {start} will be missing')
+    writers = [JsonLines(path, start)]
     if config.tensorboard:
         writers.append(TensorBoard(workdir / 'tensorboard', start))
     return writers + ([writer] if writer else [])
@@ -276,7 +279,8 @@ def _validated(run: Run, checkpoints: Checkpoints, workdir: pathlib.Path) -> Res
     prefix = 'ema' if run.config.ema_decay else 'eval'
     lines = read_metrics(workdir / 'metrics.jsonl')
     of_best = [line for line in lines if line['step'] == checkpoints.best]
-    return next(filter(None, (unflat(prefix, line) for line in of_best)))
+    known = list(filter(None, (unflat(prefix, line) for line in of_best)))
+    return known[0] if known else _results_of_best(run, checkpoints, 'validation')
 
 
 def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
@@ -294,9 +298,7 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
     else:
         checkpoints.wait()
         step = checkpoints.best
-        best = checkpoints.load(step, average=bool(run.config.ema_decay))
-        params, stats = replicated((best.params, best.stats))
-        results = run.evaluate(params, stats, 'test')
+        results = _results_of_best(run, checkpoints, 'test')
         for writer in writers:
             writer.write_scalars(
                 run.total_steps, {**flat('test', results), 'test/best_step': step}
@@ -304,6 +306,12 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
             writer.flush()
     say(f'test with the best checkpoint, of step {step}: {run.results_line(results)}')
     return results
+
+
+def _results_of_best(run: Run, checkpoints: Checkpoints, split: str) -> Results:
+    best = checkpoints.load(checkpoints.best, average=bool(run.config.ema_decay))
+    params, stats = replicated((best.params, best.stats))
+    return run.evaluate(params, stats, split)
 
 
 def unflat(prefix: str, scalars: Mapping[str, float]) -> Results:

@@ -1,5 +1,6 @@
 """Where the numbers of a run go: `metrics.jsonl` always, TensorBoard where wanted."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -95,19 +96,18 @@ class TensorBoard:
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
-    """Returns the lines of a metrics file, up to one that was cut short.
+    """Returns the lines of a metrics file, without one that was cut short or damaged.
 
     Example:
         >>> read_metrics('/nowhere/metrics.jsonl')
         []
     """
-    lines = []
     try:
-        with open(path) as file:
-            for line in file:
-                lines.append(json.loads(line))
+        text = pathlib.Path(path).read_bytes().decode(errors='replace')
     except FileNotFoundError:
         return []
-    except json.JSONDecodeError:
-        return lines
-    return lines
+    lines = []
+    for line in text.split('\n'):
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return [line for line in lines if isinstance(line, dict) and 'step' in line]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slimjax.config_fields import FREE_FIELDS
+from slimjax.config_fields import FIELDS, FREE_FIELDS
 from slimjax.train import report
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ def check_resumable(run: 'Run', meta: Mapping[str, Any]) -> None:
 def changed_fields(config: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
     """Returns how a config differs from that of an earlier run, a line a field.
 
+    A field that there was not yet counts as having had its default: fields are added
+    so that their defaults change nothing.
+
     Args:
         config: a complete config.
         then: the earlier one, as JSON kept it.
@@ -50,8 +53,12 @@ def changed_fields(config: Mapping[str, Any], then: Mapping[str, Any]) -> list[s
     Example:
         >>> changed_fields({'seed': 1, 'num_workers': 4}, {'seed': 0, 'num_workers': 0})
         ['seed: 0 there, 1 now']
+        >>> changed_fields({'folds': 0}, {}), changed_fields({'folds': 5}, {})
+        ([], ['folds: 0 there, 5 now'])
     """
     now = report.jsonable(config)
+    defaults = {name: field.default for name, field in FIELDS.items()}
+    then = report.jsonable({**{name: defaults.get(name) for name in now}, **then})
     return [
         f'{name}: {then.get(name)!r} there, {now.get(name)!r} now'
         for name in sorted({*now, *then} - FREE_FIELDS)

@@ -10,6 +10,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from slimjax.train.checkpoint import MIGRATIONS, Checkpoints, load_variables
 from slimjax.train.metrics import read_metrics
@@ -19,10 +20,11 @@ from tests.train.runs import ROOT, command, environment, run
 def contents(workdir):
     """All arrays of the newest checkpoint, and the metrics file."""
     with Checkpoints(pathlib.Path(workdir) / 'checkpoints') as checkpoints:
-        step = checkpoints.newest
-        names = ['params', 'stats', 'training']
-        parts = checkpoints._load(step, *names)
-        best = checkpoints.best
+        step, best = checkpoints.newest, checkpoints.best
+    path = pathlib.Path(workdir, 'checkpoints', str(step))
+    parts = ocp.load_checkpointables(
+        path, dict.fromkeys(['params', 'stats', 'training'])
+    )
     leaves = {
         jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
         for path, leaf in jax.tree_util.tree_leaves_with_path(parts)
