@@ -138,6 +138,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         for name in ('train', 'warmup', 'eval', 'checkpoint', 'log'):
             given_unit(config, name)
         given_unit(config, 'milestone', empty=())
+        if not given_unit(config, 'train')[0]:
+            raise ValueError(
+                'train_epochs, train_steps and train_examples are 0; state one of them'
+            )
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
     for name in config.model_fields:
