@@ -183,10 +183,11 @@ def _tables(config: Mapping[str, Any]) -> tuple[ChannelTable, ...]:
 
 
 def _model(config: Mapping[str, Any]) -> SlimmableClassifier:
+    options = model_options(config)
     try:
-        return create_model(config['model'], **model_options(config))
+        return create_model(config['model'], **options)
     except ValueError as error:
-        raise ValueError(f'config: {error}') from None
+        raise ValueError(f'config.widths: {error}') from None
 
 
 def _check_field(name: str, value: Any, field: Field) -> None:
