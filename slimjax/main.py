@@ -43,6 +43,8 @@ def main(argv: list[str]) -> None:
         raise ValueError(f'{argv[1]!r} is not understood: options start with --')
     check_flags(FLAGS.flag_values_dict())
     logging.set_verbosity(logging.WARNING)
+    # Orbax logs, from its threads, the traceback of what is raised in ours too.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)

@@ -1,4 +1,4 @@
-"""The one file that knows orbax: saving a run, resuming it, reading its weights.
+"""Saving a run, resuming it, reading its weights, by orbax.
 
 A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` and
 `training` (the optimiser's state, and the metrics of an unfinished log interval) are
@@ -8,10 +8,10 @@ is one to go on from where the newest is damaged; a new one is written under a t
 name, and an old one deleted only when the new one is whole.
 """
 
+import contextlib
 import dataclasses
-import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax
@@ -19,27 +19,19 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from slimjax.train.integrity import (
-    BrokenCheckpointError,
-    check_meta,
-    check_parts,
-    sealed,
-    sealed_parts,
+from slimjax.train.checkpoint_folder import (
+    FORMAT_VERSION,
+    SCORE,
+    context,
+    current,
+    read_meta,
+    read_parts,
+    reason,
+    step_folders,
 )
+from slimjax.train.integrity import sealed
 from slimjax.train.state import TrainState
 from slimjax.variables import check_shapes
-
-FORMAT_VERSION = 1
-# From the version that a migration reads to the next one: meta -> meta.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-_SCORE = 'score'
-
-
-class _MetaHandler(ocp.handlers.JsonHandler):
-    """Writes a dictionary as `meta.json`."""
-
-    def __init__(self):
-        super().__init__('meta.json')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             pathlib.Path(directory).absolute(),
-            context=_context(),
+            context=context(),
             # Saves when told to; the default skips while one is under way.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
                 1
@@ -86,7 +78,7 @@ class Checkpoints:
                 [
                     policies.LatestN(2),
                     policies.BestN(
-                        get_metric_fn=lambda metrics: metrics[_SCORE],
+                        get_metric_fn=lambda metrics: metrics[SCORE],
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
@@ -98,8 +90,21 @@ class Checkpoints:
     def __enter__(self) -> 'Checkpoints':
         return self
 
-    def __exit__(self, *_) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind, *_) -> None:
+        # What went wrong first is what is told.
+        with contextlib.suppress(Exception) if kind else self._explained():
+            self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says what failed, where a thread of orbax raises whatever it does."""
+        try:
+            yield
+        except Exception as error:
+            raise OSError(
+                f'{self._checkpointer.directory}: a checkpoint cannot be written: '
+                f'{reason(error)}; those before it are kept'
+            ) from error
 
     @property
     def newest(self) -> int | None:
@@ -114,7 +119,7 @@ class Checkpoints:
         Of equals, the earliest.
         """
         scored = [
-            (checkpoint.metrics[_SCORE], -checkpoint.step)
+            (checkpoint.metrics[SCORE], -checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics
         ]
@@ -129,6 +134,9 @@ class Checkpoints:
             state: may be donated as soon as this returns.
             meta: JSON-able facts; `format_version` and `step` are added.
             score: the higher, the better; None for a state that was not evaluated.
+
+        Raises:
+            OSError: it cannot be written, or the one before could not.
         """
         state = flax.serialization.to_state_dict(_on_host(state))
         step = int(state.pop('step'))
@@ -151,17 +159,24 @@ class Checkpoints:
         self._save(0, parts, meta, score=None)
 
     def _save(self, step: int, parts: dict[str, Any], meta, score: float | None):
-        facts = {'format_version': FORMAT_VERSION, 'step': step, _SCORE: score}
-        self._checkpointer.save_checkpointables_async(
-            step,
-            {**parts, 'meta': sealed({**meta, **facts}, parts)},
-            force=True,
-            metrics=None if score is None else {_SCORE: score},
-        )
+        facts = {'format_version': FORMAT_VERSION, 'step': step, SCORE: score}
+        meta = sealed({**meta, **facts}, parts)
+        with self._explained():
+            self._checkpointer.save_checkpointables_async(
+                step,
+                {**parts, 'meta': meta},
+                force=True,
+                metrics=None if score is None else {SCORE: score},
+            )
 
     def wait(self) -> None:
-        """Returns when all that was saved is on the disk."""
-        self._checkpointer.wait()
+        """Returns when all that was saved is on the disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._explained():
+            self._checkpointer.wait()
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns `meta.json` of a checkpoint.
@@ -170,7 +185,7 @@ class Checkpoints:
             BrokenCheckpointError: it is not as it was written.
             ValueError: a format that this version of slimjax does not read.
         """
-        return _current(_read_meta(self._path(step)))
+        return current(read_meta(self._path(step)))
 
     def load(self, step: int, *, average: bool = False) -> Checkpoint:
         """Returns the weights of a checkpoint, or their moving averages.
@@ -182,11 +197,11 @@ class Checkpoints:
         """
         meta, path = self.meta(step), self._path(step)
         if not average:
-            parts = _read_parts(path, meta, ['params', 'stats'])
+            parts = read_parts(path, meta, ['params', 'stats'])
         else:
             if not (path / 'average').is_dir():
                 raise ValueError(f'the checkpoint of step {step} has no averages')
-            parts = _read_parts(path, meta, ['average'])['average']
+            parts = read_parts(path, meta, ['average'])['average']
         return Checkpoint(meta, parts['params'], parts['stats'])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
@@ -204,7 +219,7 @@ class Checkpoints:
         names = ['params', 'stats', 'training']
         if like.average is not None:
             names.append('average')
-        parts = _read_parts(self._path(step), meta, names)
+        parts = read_parts(self._path(step), meta, names)
         tree = {
             'step': np.array(step, np.int32),
             'average': None,
@@ -222,74 +237,6 @@ class Checkpoints:
 
     def _path(self, step: int) -> pathlib.Path:
         return pathlib.Path(self._checkpointer.directory, str(step))
-
-
-def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folder of each checkpoint, the newest last.
-
-    Example:
-        >>> step_folders(pathlib.Path('/nowhere'))
-        []
-    """
-    if not directory.is_dir():
-        return []
-    return sorted(
-        (path for path in directory.iterdir() if path.name.isdigit()),
-        key=lambda path: int(path.name),
-    )
-
-
-def check_whole(path: pathlib.Path) -> None:
-    """Reads all of a checkpoint, and what orbax chooses the best one by.
-
-    Raises:
-        BrokenCheckpointError: it is not as it was written.
-    """
-    meta = _read_meta(path)
-    if _SCORE in meta:
-        # Orbax chooses the best one by a file of its own.
-        file = path / 'metrics' / 'metrics'
-        try:
-            found = json.loads(file.read_text()) if file.exists() else {_SCORE: None}
-        except ValueError:
-            found = None
-        # As text: a score may be NaN, which equals nothing.
-        if json.dumps(found) != json.dumps({_SCORE: meta[_SCORE]}):
-            raise BrokenCheckpointError(f'{file} is not as it was written')
-    known = sealed_parts(meta)
-    if known is None:
-        parts = ('params', 'stats', 'training', 'average')
-        known = [name for name in parts if (path / name).is_dir()]
-    _read_parts(path, meta, known)
-
-
-def _read_meta(path: pathlib.Path) -> dict[str, Any]:
-    """Reads `meta.json`; of another format, it is not known what should be in it."""
-    meta = _read(path, ['meta'])['meta']
-    if not isinstance(meta, dict):
-        raise BrokenCheckpointError(f'{path} has a meta.json that is no object')
-    if meta.get('format_version') == FORMAT_VERSION:
-        check_meta(meta)
-    return meta
-
-
-def _read_parts(path: pathlib.Path, meta: Mapping[str, Any], names: list[str]):
-    parts = _read(path, names)
-    check_parts(meta, parts)
-    return parts
-
-
-def _read(path: pathlib.Path, names: list[str]) -> dict[str, Any]:
-    try:
-        with _context():
-            return ocp.load_checkpointables(path, dict.fromkeys(names))
-    except MemoryError:
-        raise  # The machine's trouble, not the file's.
-    except Exception as error:  # Whatever the formats below make of what they find.
-        why = str(error).strip().partition('\n')[0][:200] or type(error).__name__
-        raise BrokenCheckpointError(
-            f'{", ".join(names)} cannot be read: {why}'
-        ) from error
 
 
 def load_variables(path: str | pathlib.Path) -> Checkpoint:
@@ -327,25 +274,3 @@ def _on_host(tree: Any) -> Any:
         return np.array(shard)
 
     return jax.tree.map(copy, tree)
-
-
-def _current(meta: dict[str, Any]) -> dict[str, Any]:
-    """Brings `meta` of an older format up to date."""
-    version = meta.get('format_version')
-    while version in MIGRATIONS:
-        meta = MIGRATIONS[version](meta)
-        version = meta['format_version']
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f'the checkpoint has format_version={version!r}; this slimjax reads '
-            f'{sorted([*MIGRATIONS, FORMAT_VERSION])}: use the version that wrote it'
-        )
-    return meta
-
-
-def _context() -> ocp.Context:
-    registry = ocp.handlers.local_registry()
-    registry.add(_MetaHandler, checkpointable_name='meta')
-    context = ocp.Context()
-    context.checkpointables.registry = registry
-    return context

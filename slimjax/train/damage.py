@@ -7,7 +7,7 @@ import pathlib
 import jax
 from jax.experimental import multihost_utils
 
-from slimjax.train.checkpoint import check_whole, step_folders
+from slimjax.train.checkpoint_folder import check_whole, step_folders
 from slimjax.train.integrity import BrokenCheckpointError
 
 FOLDER = 'broken_checkpoints'

@@ -38,6 +38,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         Traceback (most recent call last):
         ValueError: ... is in use by process ...
     """
+    host = socket.gethostname()
     with open(workdir / 'lock', 'a+') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +53,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
             if error.errno not in _NO_LOCKS:
                 raise
             log.warning('%s: no locks here; see that no other run uses it', workdir)
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-        file.flush()
+        # Who it is helps others, but is not worth failing for on a full disk.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            os.write(file.fileno(), f'process {os.getpid()} on {host}\n'.encode())
         yield

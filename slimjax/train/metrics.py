@@ -4,8 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TextIO
 
 
 class Writer(Protocol):
@@ -55,13 +55,22 @@ class JsonLines:
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line."""
         line = {'step': int(step), **{k: float(v) for k, v in scalars.items()}}
-        with open(self._path, 'a') as file:
+        with self._opened() as file:
             file.write(json.dumps(line) + '\n')
 
     def flush(self) -> None:
         """Returns when all lines are on the disk."""
-        with open(self._path, 'a') as file:
+        with self._opened() as file:
             os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        try:
+            with open(self._path, 'a') as file:
+                yield file
+        except OSError as error:
+            # That of a full disk names no file.
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 class TensorBoard:

@@ -35,9 +35,19 @@ def check_resumable(run: 'Run', meta: Mapping[str, Any]) -> None:
     if meta['data'] != run.fingerprint:
         raise ValueError(
             f'the data of {run.config.dataset} are not those that the workdir was '
-            f'trained on (order {meta["data"]} there, {run.fingerprint} now): '
-            'the run cannot be resumed exactly; take another --workdir'
+            f'trained on ({_changed_data(run, meta)}): the run cannot be resumed '
+            'exactly; take another --workdir'
         )
+
+
+def _changed_data(run: 'Run', meta: Mapping[str, Any]) -> str:
+    now = run.meta
+    if meta['class_names'] != now['class_names']:
+        there, here = set(meta['class_names']), set(now['class_names'])
+        return f'classes gone: {sorted(there - here)}, new: {sorted(here - there)}'
+    if meta.get('examples', now['examples']) != now['examples']:
+        return f'{meta["examples"]} examples there, {now["examples"]} now'
+    return f'order or images: {meta["data"]} there, {run.fingerprint} now'
 
 
 def changed_fields(config: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:

@@ -280,6 +280,7 @@ class Run:
             'config': report.jsonable(self.config),
             'class_names': list(source.class_names),
             'data': self.fingerprint,
+            'examples': len(source),
             'versions': report.versions(),
             'git_commit': report.git_commit(),
         }

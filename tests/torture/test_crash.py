@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_signals_save_and_the_run_goes_on(whole, tmp_path, ledger):
         workdir = tmp_path / name
         # Long enough that it cannot end by itself.
         training = Training(workdir, num_train_steps=30_000, train_epochs=1000)
-        assert training.wait_for(lambda: newest(workdir))
+        assert training.wait_for(partial(newest, workdir))
         for number in signals:
             training.process.send_signal(number)
             training.wait_for_line('saving after this step')
@@ -148,14 +149,14 @@ def test_a_run_outlives_its_parent_and_whoever_reads_its_output(
         shell = Training(workdir, prefix=['sh', '-c', '"$@"; true', 'sh'])
         assert shell.wait_for_line('step 2/')
         # The shell alone: the run stays behind, and its output is read no more.
+        shell.deaf = True
         shell.process.kill()
         shell.process.wait()
-        shell.process.stdout.close()
 
     def unread(workdir):
         training = Training(workdir)
         assert training.wait_for_line('config')
-        training.process.stdout.close()
+        training.deaf = True
 
     for name, start in (('parent death', orphaned), ('closed stdout', unread)):
         workdir = tmp_path / name

@@ -43,6 +43,8 @@ class Training:
             cwd=ROOT,
         )
         self.lines: list[str] = []
+        # Set, its output is closed after the next line.
+        self.deaf = False
         self._queue: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -51,6 +53,9 @@ class Training:
         for line in self.process.stdout:
             self.lines.append(line)
             self._queue.put(line)
+            if self.deaf:
+                self.process.stdout.close()
+                return
 
     @property
     def running(self) -> bool:

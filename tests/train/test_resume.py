@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from slimjax.train.checkpoint import MIGRATIONS, Checkpoints, load_variables
+from slimjax.train.checkpoint import Checkpoints, load_variables
+from slimjax.train.checkpoint_folder import MIGRATIONS
 from slimjax.train.metrics import read_metrics
 from tests.train.runs import ROOT, command, environment, run
 
