@@ -195,6 +195,9 @@ FIELDS: dict[str, Field] = {
     'weight_decay': _not_negative(1e-4, 'of kernels that are not depthwise'),
     'decay_all': Field(False, 'decay norms, biases and depthwise kernels too'),
     'clip_norm': _not_negative(0.0, "bound of the gradient's norm; 0 for none"),
+    'skip_nonfinite': _not_negative(
+        0, 'steps in a row passed over for a NaN or infinity; 0 stops at the first'
+    ),
     'schedule': _one_of('cosine', 'learning-rate schedule', SCHEDULES),
     'decay_factor': _positive(0.1, 'of multistep and exponential schedules'),
     'label_smoothing': _fraction(0.0, 'probability taken from the true class'),
@@ -245,6 +248,7 @@ FREE_FIELDS = frozenset(
         'num_workers',
         'num_threads',
         'bad_image_limit',
+        'skip_nonfinite',
         'num_train_steps',
         'tensorboard',
         'init_from',
