@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import MISTAKES, Stop, outlive_readers
+from slimjax.command_line import MISTAKES, Stop, end_for_all, outlive_readers
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
@@ -50,6 +50,14 @@ def main(argv: list[str]) -> None:
         jax.config.update('jax_enable_x64', True)
     if FLAGS.distributed or FLAGS.coordinator:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+        with end_for_all():
+            run_mode(config)
+    else:
+        run_mode(config)
+
+
+def run_mode(config) -> None:
+    """Does what `--mode` says."""
     results = None
     use_compile_cache()
     if FLAGS.topology:
