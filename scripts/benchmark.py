@@ -42,7 +42,7 @@ from slimjax.benchmark.training import benchmark_config
 from slimjax.command_line import command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.detection.settings import DETECTORS
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 
 
 def parse() -> argparse.Namespace:

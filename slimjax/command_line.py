@@ -8,7 +8,11 @@ import pathlib
 import shlex
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator
+
+import jax
 
 from slimjax.benchmark.device import device_name
 from slimjax.train.loop import NonFiniteLossError
@@ -16,6 +20,10 @@ from slimjax.train.report import git_commit
 
 # What a user can mend: one line, no traceback.
 MISTAKES = (ValueError, OSError, ImportError, NonFiniteLossError)
+
+
+# Seconds in which others may say what is wrong too: they end with process 0.
+_LAST_WORDS = 2.0
 
 
 class Stop:
@@ -47,6 +55,33 @@ class _Lenient(io.FileIO):
             return super().write(data)
         except OSError:
             return len(data)
+
+
+@contextlib.contextmanager
+def end_for_all() -> Iterator[None]:
+    """Ends this process at once where it fails as one of several.
+
+    On its way out it would wait for the others, which wait for it in the middle of a
+    step, for minutes. So they notice in a second, and say what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        number, count = jax.process_index(), jax.process_count()
+        told = str(error).partition('\n')[0]
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            told += (
+                '; if another process was lost, run the same command again on all '
+                'hosts: it goes on from the last checkpoint'
+            )
+        elif not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        print(f'slimjax: process {number} of {count}: {told}', file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if number == 0:
+            time.sleep(_LAST_WORDS)
+        os._exit(1)
 
 
 def outlive_readers() -> None:

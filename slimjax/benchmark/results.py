@@ -12,8 +12,8 @@ from slimjax.benchmark.steps import compiled_figures, measured, timed_steps
 from slimjax.benchmark.training import benchmark_config, training_steps
 from slimjax.insight.cost import width_costs
 from slimjax.insight.timing import estimate
+from slimjax.train.network import build_model
 from slimjax.train.report import versions
-from slimjax.train.run import build_model
 from slimjax.width import width_name
 
 # Floating point operations for a multiply-add: two, once forward and twice backward.

@@ -19,7 +19,7 @@ from slimjax.compare.network import (
     together,
 )
 from slimjax.config import check
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 from slimjax.train.runs import image_shape
 from slimjax.train.schedule import UNITS
 from slimjax.width import ChannelTable, width_name

@@ -13,6 +13,7 @@ from slimjax.evaluate import Results
 from slimjax.train import report
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.fine_tune import fine_tuned
+from slimjax.train.finite import NonFiniteLossError, check_finite, first_broken
 from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
 from slimjax.train.resume import check_resumable
@@ -27,10 +28,6 @@ from slimjax.width import width_name
 
 # What is asked for scalars of a state at each evaluation.
 Measure = Callable[[int, TrainState], Mapping[str, float]]
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss was NaN or infinite, or the gradient; the message names step and width."""
 
 
 def train(
@@ -177,6 +174,7 @@ def _advance(
                     each.write_scalars(step, scalars)
                 for each in writers:
                     each.flush()
+                check_finite(state, step)
                 checkpoints.save(state, meta, score)
                 saved = step
                 progress.skip()
@@ -202,6 +200,7 @@ class _Pending:
         self._run, self._writers, self._say = run, writers, say
         self._progress = progress
         self._metrics, self._sums = None, None
+        self._skipped = 0
 
     def push(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Takes the metrics of `step`; returns whether to stop, by those before."""
@@ -217,29 +216,34 @@ class _Pending:
         """Waits for all that was taken."""
         self._read()
 
+    def _check(self, step: int, broken: str | None) -> None:
+        """Stops at what is broken, or says that the step was skipped."""
+        limit = self._run.config.skip_nonfinite
+        self._skipped = self._skipped + 1 if broken else 0
+        if self._skipped > limit:
+            row = f', after {limit} steps that were skipped' if limit else ''
+            raise NonFiniteLossError(f'step {step}: {broken}{row}')
+        if broken:
+            self._say(
+                f'step {step}: {broken}; the step is skipped, {self._skipped} in a row '
+                f'of skip_nonfinite={limit}'
+            )
+
     def _read(self) -> bool:
         stop = False
         if self._metrics is not None:
             step, metrics = self._metrics
             metrics = jax.device_get(metrics)
             self._metrics = None
-            for name, value in metrics.items():
-                if name.startswith('loss/') and not np.isfinite(value):
-                    raise NonFiniteLossError(
-                        f'step {step}: the loss of width {name[5:]} is {value}'
-                    )
-            # A compiled ReLU may turn NaN into 0, and so hide it from the loss.
-            if not np.isfinite(metrics['grad_norm']):
-                raise NonFiniteLossError(
-                    f"step {step}: the gradient's norm is {metrics['grad_norm']}"
-                )
+            self._check(step, first_broken(metrics))
             stop = bool(metrics.get('stop', False))
         if self._sums is not None:
             step, sums = self._sums
             self._sums = None
             sums = jax.device_get(sums)
             scalars = {
-                f'train/{name}': float(value) / float(sums['count'])
+                # Of a log interval all of whose steps were skipped, 0.
+                f'train/{name}': float(value) / max(float(sums['count']), 1.0)
                 for name, value in sums.items()
                 if name != 'count'
             }

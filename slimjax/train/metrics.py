@@ -117,6 +117,6 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
         return []
     lines = []
     for line in text.split('\n'):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             lines.append(json.loads(line))
     return [line for line in lines if isinstance(line, dict) and 'step' in line]

@@ -18,9 +18,9 @@ from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.loop import train
 from slimjax.train.metrics import read_metrics
+from slimjax.train.network import build_model
 from slimjax.train.parallel import replicated
 from slimjax.train.report import silent
-from slimjax.train.run import build_model
 from slimjax.train.runs import final_split, make_run
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import initial_variables
