@@ -28,8 +28,8 @@ from slimjax.detection.train import (
 )
 from slimjax.insight.cost import width_costs
 from slimjax.insight.timing import Estimate, estimate, interleaved
+from slimjax.train.network import build_model
 from slimjax.train.parallel import AXIS
-from slimjax.train.run import build_model
 from slimjax.train.state import create_state
 from slimjax.width import width_name
 

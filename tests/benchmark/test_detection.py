@@ -13,7 +13,7 @@ from slimjax.benchmark.detection import (
     operation_ms,
 )
 from slimjax.detection.settings import DETECTORS
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 
 NARROW = {'pyramid_features': 8, 'box_features': 16, 'mask_features': (8,)}
 

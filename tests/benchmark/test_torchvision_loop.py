@@ -6,7 +6,7 @@ import pytest
 
 from slimjax.benchmark.detection import detector_config, drawn_batch
 from slimjax.detection import init_variables
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 
 torch = pytest.importorskip('torch')
 pytest.importorskip('torchvision')
