@@ -22,7 +22,7 @@ FLAGS = {
     'checkpoint_epochs': 0,
     'num_threads': 1,
 }
-# What is found of the same images. 0.95 and more was seen of bbox/AP, and 1.0 of all the
+# What is found of the same images. 0.95 and more was seen of bbox/AP, and 1.0 of all
 # AP50 (docs/detection.md).
 WANTED = {
     'mask_rcnn': {'bbox/AP50': 0.9, 'bbox/AP': 0.7, 'segm/AP50': 0.8},
