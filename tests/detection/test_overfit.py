@@ -23,7 +23,7 @@ FLAGS = {
     'num_threads': 1,
 }
 # What is found of the same images. 0.95 and more was seen of bbox/AP, and 1.0 of all
-# the AP50 (docs/detection.md).
+# AP50 (docs/detection.md).
 WANTED = {
     'mask_rcnn': {'bbox/AP50': 0.9, 'bbox/AP': 0.7, 'segm/AP50': 0.8},
     'keypoint_rcnn': {'bbox/AP50': 0.9, 'bbox/AP': 0.7, 'keypoints/AP50': 0.8},
