@@ -4,10 +4,12 @@ VENV := .venv/installed
 RUN := .venv/bin/python
 LITERT := .venv-litert/installed
 JOBS ?= 2
+SEED ?= 0
+MINUTES ?= 30
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-all test-litert lint constraints clean
+.PHONY: demo test test-all test-litert torture lint constraints clean
 
 demo: $(VENV)
 	$(RUN) scripts/demo.py
@@ -16,7 +18,12 @@ test: $(VENV) lint
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
 
 test-all: $(VENV) lint
-	$(RUN) -m pytest -n $(JOBS) --dist worksteal
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m 'not torture'
+
+# Each test injects faults for MINUTES at most, drawn by SEED; run again, it goes on.
+torture: $(VENV)
+	$(RUN) -m pytest tests/torture -m torture --torture-seed=$(SEED) --torture-minutes=$(MINUTES)
+	$(RUN) scripts/tables.py
 
 # LiteRT's converter asks for older versions of two packages than the rest of the tests.
 test-litert: $(LITERT)

@@ -24,8 +24,9 @@ from slimjax.insight.table import aligned
 from slimjax.sorting import CRITERIA, sort_channels
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.loop import train
+from slimjax.train.network import build_model
 from slimjax.train.report import silent
-from slimjax.train.run import Run, build_model
+from slimjax.train.run import Run
 from slimjax.variables import split_variables
 from slimjax.width import widest, widest_first, width_name
 

@@ -25,7 +25,7 @@ from slimjax.insight.device_cost import BATCHES, device_costs
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.plot_device_cost import plot_device_costs
 from slimjax.insight.table import results_table
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 from slimjax.train.state import initial_variables
 from slimjax.train.trained import open_run
 

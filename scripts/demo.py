@@ -17,7 +17,7 @@ from slimjax.insight.latency import latency_ms
 from slimjax.insight.plot import plot_accuracy
 from slimjax.insight.table import results_table
 from slimjax.train.checkpoint import load_variables
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 from slimjax.width import width_name
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -16,7 +16,6 @@ from collections import OrderedDict
 
 import numpy as np
 import torch
-from torchvision.models import resnet
 from torchvision.models.detection import (
     FasterRCNN,
     KeypointRCNN,
@@ -26,14 +25,12 @@ from torchvision.models.detection import (
     mask_rcnn,
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from slimjax.benchmark.torchvision_loop import narrow_backbone  # noqa: E402
 from tests.detection import drawn  # noqa: E402
 
 
@@ -58,24 +55,6 @@ def main():
         print(f'{name}: {(folder / f"{name}.npz").stat().st_size // 1024} kB')
 
 
-class NarrowResNet(resnet.ResNet):
-    """torchvision's ResNet with fewer planes."""
-
-    def __init__(self, stages, width):
-        self.narrowed = width
-        super().__init__(resnet.Bottleneck, stages, norm_layer=FrozenBatchNorm2d)
-        stem = int(64 * width)
-        self.conv1 = torch.nn.Conv2d(3, stem, 7, 2, 3, bias=False)
-        self.bn1 = FrozenBatchNorm2d(stem)
-
-    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        if planes == 64:
-            self.inplanes = int(64 * self.narrowed)
-        return super()._make_layer(
-            block, int(planes * self.narrowed), blocks, stride, dilate
-        )
-
-
 def build(case):
     """The network of a case with the drawn weights."""
     model = assembled(case, case.width)
@@ -96,14 +75,7 @@ def build(case):
 def assembled(case, width):
     options = case.options
     features = options.get('pyramid_features', 256)
-    body = NarrowResNet(list(case.stages), width)
-    backbone = BackboneWithFPN(
-        body,
-        {f'layer{stage + 1}': str(stage) for stage in range(4)},
-        [int(256 * 2**stage * width) for stage in range(4)],
-        features,
-        extra_blocks=LastLevelMaxPool(),
-    )
+    backbone = narrow_backbone(case.stages, width, features)
     sizes = options.get('anchor_sizes', (32, 64, 128, 256, 512))
     hidden = options.get('box_features', 1024)
     classes = drawn.classes(case.detector)

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from slimjax.json_file import parse_json
 from slimjax.width import ChannelTable, widest_first
 
 
@@ -35,9 +36,9 @@ def load_channels(source: str | os.PathLike) -> tuple[ChannelTable, ...]:
             raise FileNotFoundError(f'config.channels={where!r}: there is no such file')
         text = pathlib.Path(source).read_text(encoding='utf-8', errors='replace')
     try:
-        tables = json.loads(text)['tables'].items()
+        tables = parse_json(text)['tables'].items()
         return widest_first([_table(name, own) for name, own in tables])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'{where} holds no channel tables: {error!r}') from None
 
 

@@ -2,11 +2,17 @@
 
 import argparse
 import contextlib
+import io
+import os
 import pathlib
 import shlex
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator
+
+import jax
 
 from slimjax.benchmark.device import device_name
 from slimjax.train.loop import NonFiniteLossError
@@ -16,12 +22,22 @@ from slimjax.train.report import git_commit
 MISTAKES = (ValueError, OSError, ImportError, NonFiniteLossError)
 
 
+# Seconds in which others may say what is wrong too: they end with process 0.
+_LAST_WORDS = 2.0
+
+
 class Stop:
-    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once."""
+    """Turns SIGTERM and Ctrl-C into a request; the second one ends at once.
+
+    So does the end of the terminal (SIGHUP), unless `nohup` told to outlive it.
+    """
 
     def __init__(self):
         self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             signal.signal(number, self._ask)
 
     def __call__(self) -> bool:
@@ -31,6 +47,63 @@ class Stop:
         self._asked = True
         signal.signal(number, signal.SIG_DFL)
         print('saving after this step; once more ends at once', file=sys.stderr)
+
+
+class _Lenient(io.FileIO):
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+@contextlib.contextmanager
+def end_for_all() -> Iterator[None]:
+    """Ends this process at once where it fails as one of several.
+
+    On its way out it would wait for the others, which wait for it in the middle of a
+    step, for minutes. So they notice in a second, and say what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        number, count = jax.process_index(), jax.process_count()
+        told = str(error).partition('\n')[0]
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            told += (
+                '; if another process was lost, run the same command again on all '
+                'hosts: it goes on from the last checkpoint'
+            )
+        elif not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        print(f'slimjax: process {number} of {count}: {told}', file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if number == 0:
+            time.sleep(_LAST_WORDS)
+        os._exit(1)
+
+
+def outlive_readers() -> None:
+    """Lets this process go on where nobody reads what it prints any more.
+
+    `python -m slimjax.main ... | head`, a closed terminal or a full disk below a log
+    would otherwise end a training of days at its next line; what counts stands in the
+    workdir. Lines are passed on at once, to pipes and files too.
+    """
+    for name, number in (('stdout', 1), ('stderr', 2)):
+        given = getattr(sys, name)
+        if given is None:
+            # Closed from the start: the next file to be opened would get its number.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        file = io.BufferedWriter(_Lenient(number, 'w', closefd=False))
+        stream = io.TextIOWrapper(
+            file,
+            encoding=given and given.encoding,
+            errors='backslashreplace',
+            line_buffering=True,
+        )
+        setattr(sys, name, stream)
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:

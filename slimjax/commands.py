@@ -16,10 +16,10 @@ from slimjax.insight.table import results_table
 from slimjax.models.grid import width_grid
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.loop import train
+from slimjax.train.network import build_model
 from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
-from slimjax.train.run import build_model
 from slimjax.train.runs import final_split, image_shape, make_run
 from slimjax.train.state import abstract_variables
 from slimjax.variables import check_shapes

@@ -138,6 +138,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         for name in ('train', 'warmup', 'eval', 'checkpoint', 'log'):
             given_unit(config, name)
         given_unit(config, 'milestone', empty=())
+        if not given_unit(config, 'train')[0]:
+            raise ValueError(
+                'train_epochs, train_steps and train_examples are 0; state one of them'
+            )
     except ValueError as error:
         raise ValueError(f'config: {error}') from None
     for name in config.model_fields:
@@ -179,10 +183,11 @@ def _tables(config: Mapping[str, Any]) -> tuple[ChannelTable, ...]:
 
 
 def _model(config: Mapping[str, Any]) -> SlimmableClassifier:
+    options = model_options(config)
     try:
-        return create_model(config['model'], **model_options(config))
+        return create_model(config['model'], **options)
     except ValueError as error:
-        raise ValueError(f'config: {error}') from None
+        raise ValueError(f'config.widths: {error}') from None
 
 
 def _check_field(name: str, value: Any, field: Field) -> None:

@@ -51,6 +51,17 @@ def check_together(
             f'config.pad={config.pad}: pad and crop_scale={config.crop_scale} exclude '
             'each other; set crop_scale=() or pad=0'
         )
+    for name, allowed in (
+        ('pad', config.pad < config.image_size),
+        ('eval_resize', config.eval_resize >= config.image_size),
+    ):
+        if not allowed:
+            # Black borders, or nothing but them.
+            limit = 'less than' if name == 'pad' else 'at least'
+            raise ValueError(
+                f'config.{name}={config[name]}: allowed is {limit} image_size='
+                f'{config.image_size}'
+            )
     if config.schedule == 'multistep' and not any(
         config[f'milestone_{unit}'] for unit in UNITS
     ):

@@ -1,6 +1,7 @@
 """The fields of a configuration: their defaults, meaning, and what is allowed."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,12 +53,20 @@ def _fraction(default, meaning) -> Field:
     return Field(default, meaning, 'in [0, 1)', lambda value: 0 <= value < 1)
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _up_to(default, meaning, most) -> Field:
+    return Field(default, meaning, f'0 to {most:,}', lambda value: 0 <= value <= most)
+
+
 def _numbers(default, meaning, size=None, positive=True) -> Field:
     count = 'numbers' if size is None else f'{size} numbers'
 
     def is_allowed(values):
         return (size is None or len(values) == size) and all(
-            isinstance(v, (int, float)) and (v > 0 or not positive) for v in values
+            _is_number(v) and (v > 0 or not positive) for v in values
         )
 
     return Field(default, meaning, f'a tuple of {count}', is_allowed)
@@ -86,9 +95,7 @@ FIELDS: dict[str, Field] = {
         (),
         "widths trained together; () for the model's own",
         'a tuple of numbers above 0, or of names of channel tables',
-        lambda v: all(
-            isinstance(w, str) or (type(w) in (int, float) and w > 0) for w in v
-        ),
+        lambda v: all(isinstance(w, str) or (_is_number(w) and w > 0) for w in v),
     ),
     'channels': Field(
         '', 'file of channel tables, as scripts/search.py writes it, that widths name'
@@ -123,7 +130,12 @@ FIELDS: dict[str, Field] = {
     'search_share': _fraction(
         0.0, 'part of the training images kept for scripts/search.py; 0.1 is usual'
     ),
-    'dataset': Field('digits', "'digits', 'folder', 'synthetic' or a TFDS name"),
+    'dataset': Field(
+        'digits',
+        "'digits', 'folder', 'synthetic' or a TFDS name",
+        'a name that is not empty',
+        bool,
+    ),
     'folds': Field(
         0,
         'parts into which all examples are cut, stratified; 0 for the own splits',
@@ -142,17 +154,20 @@ FIELDS: dict[str, Field] = {
     ),
     'std': _numbers((0.229, 0.224, 0.225), 'divided by, of pixels in 0..1'),
     'crop_scale': _numbers((0.08, 1.0), 'area of a random crop; () crops none', None),
-    'crop_ratio': _numbers((3 / 4, 4 / 3), 'aspect ratio of a random crop', 2),
+    'crop_ratio': Field(
+        (3 / 4, 4 / 3),
+        'aspect ratio of a random crop',
+        'a tuple of two rising numbers above 0',
+        lambda v: len(v) == 2 and all(map(_is_number, v)) and 0 < v[0] <= v[1],
+    ),
     'pad': _not_negative(0, 'pixels of padding before a random crop of image_size'),
     'flip': Field(True, 'flip half of the images'),
     'jitter': _fraction(0.0, 'strength of the colour jitter; 0 for none'),
     'lighting': _one_of('none', 'PCA lighting noise', LIGHTING),
     'eval_resize': _positive(256, 'shorter side before the centre crop, in pixels'),
     'exif_rotation': Field(True, 'turn images as their EXIF tag says'),
-    'num_workers': Field(
-        0, 'reader processes; 0 reads in threads', '0 or more', lambda v: v >= 0
-    ),
-    'num_threads': _not_negative(0, 'reader threads a process; 0 for one a core'),
+    'num_workers': _up_to(0, 'reader processes; 0 reads in threads', 512),
+    'num_threads': _up_to(0, 'reader threads a process; 0 for one a core', 512),
     'bad_image_limit': _not_negative(50, 'unreadable images before a run stops'),
     # Data of detectors, and what their results are.
     'too_many_boxes': _one_of(
@@ -163,17 +178,26 @@ FIELDS: dict[str, Field] = {
     'min_keypoints': _not_negative(0, 'labelled keypoints of such an image'),
     'paste': _one_of('detectron2', 'how masks become pixels of the image', STYLES),
     # Optimisation.
-    'seed': _not_negative(0, 'of weights, order and augmentation'),
+    # What the shuffling of grain takes.
+    'seed': _up_to(0, 'of weights, order and augmentation', 2**32 - 1),
     'batch_size': _positive(256, 'examples a step, of all devices together'),
     'accumulate_steps': _positive(1, 'parts in which a batch is computed'),
     'optimizer': _one_of('sgd', 'optimiser', OPTIMIZERS),
     'learning_rate': _positive(0.1, 'peak learning rate'),
     'momentum': _fraction(0.9, 'of SGD and LARS'),
     'nesterov': Field(True, 'Nesterov momentum'),
-    'adam_betas': _numbers((0.9, 0.999), 'of AdamW', 2),
+    'adam_betas': Field(
+        (0.9, 0.999),
+        'of AdamW',
+        'a tuple of two numbers in [0, 1)',
+        lambda v: len(v) == 2 and all(_is_number(b) and 0 <= b < 1 for b in v),
+    ),
     'weight_decay': _not_negative(1e-4, 'of kernels that are not depthwise'),
     'decay_all': Field(False, 'decay norms, biases and depthwise kernels too'),
     'clip_norm': _not_negative(0.0, "bound of the gradient's norm; 0 for none"),
+    'skip_nonfinite': _not_negative(
+        0, 'steps in a row passed over for a NaN or infinity; 0 stops at the first'
+    ),
     'schedule': _one_of('cosine', 'learning-rate schedule', SCHEDULES),
     'decay_factor': _positive(0.1, 'of multistep and exponential schedules'),
     'label_smoothing': _fraction(0.0, 'probability taken from the true class'),
@@ -224,6 +248,7 @@ FREE_FIELDS = frozenset(
         'num_workers',
         'num_threads',
         'bad_image_limit',
+        'skip_nonfinite',
         'num_train_steps',
         'tensorboard',
         'init_from',

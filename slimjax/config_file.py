@@ -1,7 +1,12 @@
 """Reading a config file, and making ready for what the command line changes in it."""
 
+import importlib.machinery
 import importlib.util
+import inspect
 import pathlib
+import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -18,15 +23,49 @@ def load_config(argument: str) -> ml_collections.ConfigDict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it sets a field that does not exist.
+        ValueError: it is no config file, has no such recipe, or sets a field that does
+            not exist; where its own code fails, the message names the line.
     """
     path, _, recipe = argument.partition(':')
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f'--config={argument}: there is no file {path!r}')
-    spec = importlib.util.spec_from_file_location('config', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return complete(module.get_config(*([recipe] if recipe else [])))
+    try:
+        return complete(_get_config(path, recipe))
+    except ValueError:  # As its message for people.
+        raise
+    except Exception as error:
+        # Whatever else the code of a file leads to.
+        raise ValueError(
+            f'--config={argument}: {_line(error, path)}{type(error).__name__}: {error}'
+        ) from error
+
+
+def _get_config(path: str, recipe: str) -> Mapping[str, Any]:
+    loader = importlib.machinery.SourceFileLoader('config', path)
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader('config', loader)
+    )
+    loader.exec_module(module)
+    if not hasattr(module, 'get_config'):
+        raise ValueError(f'--config={path}: it has no function get_config()')
+    if recipe and not inspect.signature(module.get_config).parameters:
+        raise ValueError(f'--config={path}:{recipe}: it has no recipes; drop :{recipe}')
+    found = module.get_config(*([recipe] if recipe else []))
+    if not isinstance(found, Mapping | ml_collections.ConfigDict):
+        raise ValueError(
+            f'--config={path}: get_config() returned {type(found).__name__}; a '
+            'ConfigDict is needed'
+        )
+    return found
+
+
+def _line(error: Exception, path: str) -> str:
+    """Where in the file an error was raised."""
+    if isinstance(error, SyntaxError):
+        return f'line {error.lineno}: '
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    return f'line {lines[-1]}: ' if lines else ''
 
 
 def expect_changes(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
@@ -49,8 +88,8 @@ def expect_changes(config: ml_collections.ConfigDict, arguments: list[str]) -> N
     chosen = {name: dict(changes).get(name, config[name]) for name in names}
     for name, _ in changes:
         first, _, rest = name.partition('.')
-        if first not in FIELDS:
-            raise ValueError(unknown_field(first))
+        if first not in FIELDS or (rest and first != 'model_fields'):
+            raise ValueError(unknown_field(name))
         if first == 'model_fields':
             state_model_field(config, chosen, rest)
 

@@ -14,10 +14,11 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import MISTAKES, Stop
+from slimjax.command_line import MISTAKES, Stop, end_for_all, outlive_readers
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
+from slimjax.main_flags import check_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
@@ -39,19 +40,24 @@ flags.DEFINE_integer('process', None, 'Number of this process, if not found.')
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        raise app.UsageError(f'{argv[1]!r} is not understood: options start with --')
+        raise ValueError(f'{argv[1]!r} is not understood: options start with --')
+    check_flags(FLAGS.flag_values_dict())
     logging.set_verbosity(logging.WARNING)
+    # Orbax logs, from its threads, the traceback of what is raised in ours too.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
     if FLAGS.distributed or FLAGS.coordinator:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    if FLAGS.mode != 'describe' and not FLAGS.workdir:
-        raise app.UsageError(f'--mode={FLAGS.mode} needs --workdir=DIR')
-    if FLAGS.mode != 'describe' and FLAGS.topology:
-        raise app.UsageError('--topology goes with --mode=describe: nothing runs there')
-    if FLAGS.mode == 'calibrate' and FLAGS.json:
-        raise app.UsageError('--json goes with another mode: calibrate has no results')
+        with end_for_all():
+            run_mode(config)
+    else:
+        run_mode(config)
+
+
+def run_mode(config) -> None:
+    """Does what `--mode` says."""
     results = None
     use_compile_cache()
     if FLAGS.topology:
@@ -80,6 +86,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Reads the config, then the flags that change it, and runs `main`."""
+    outlive_readers()
     stated = [arg for arg in sys.argv if arg.startswith('--config=')]
     helps = {'--help', '-h', '--helpfull', '--helpshort'} & set(sys.argv)
     try:

@@ -30,12 +30,11 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
 )
 
 import jax  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
 
-from tests.shapes import check_shapes  # noqa: E402
+from tests.shapes import check_what_is_imported  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
 # Before anything imports the package.
-install_import_hook('slimjax', f'{check_shapes.__module__}.{check_shapes.__name__}')
+check_what_is_imported()

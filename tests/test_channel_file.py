@@ -7,7 +7,8 @@ import pytest
 from slimjax.channel_file import channels_text, load_channels
 from slimjax.config import check, complete
 from slimjax.models import create_model
-from slimjax.train.run import Run, build_model
+from slimjax.train.network import build_model
+from slimjax.train.run import Run
 from slimjax.width import ChannelTable
 
 

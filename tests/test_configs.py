@@ -69,10 +69,11 @@ def test_a_recipe_is_what_it_says(file, recipe, epochs, batch, group, rate):
 
 # Their networks are counted in tests/insight/test_cost.py, or are very deep.
 _SLOW = {
-    *('s_mobilenet_v1_8', 's_shufflenet', 's_shufflenet_paper', 's_resnet50'),
+    *('s_mobilenet_v1', 's_mobilenet_v1_8'),
+    *('s_shufflenet', 's_shufflenet_paper', 's_resnet50'),
     *('autoslim_mobilenet_v1', 'autoslim_mobilenet_v2', 'autoslim_mnasnet'),
     *('s_resnet101', 's_resnet152', 's_mobilenet_v2', 'autoslim_resnet'),
-    *('mobilenet_v2', 'resnet50'),
+    *('mobilenet_v1', 'mobilenet_v2', 'resnet26', 'resnet50'),
     *('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet', 'us_resnet50'),
     *('supernet_mobilenet_v1', 'supernet_mobilenet_v2', 'supernet_mnasnet'),
     'supernet_resnet50',

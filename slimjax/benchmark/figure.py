@@ -12,7 +12,6 @@ Results = Mapping[str, Any]
 
 def lines(results: Results) -> list[str]:
     """Returns what a person reads of one network's results."""
-    spread = results['spread']
     widths = ', '.join(
         f'{width}: {value:,.1f}'
         for width, value in results['individual_step_ms'].items()
@@ -31,6 +30,10 @@ def lines(results: Results) -> list[str]:
             f'PyTorch, {best}  {_between(results, "torch_step_ms")} ms',
             f'ratio to PyTorch    {_between(results, "ratio_to_torch", 3)}',
         ]
+    if 'individual_ratio_to_torch' in results:
+        ratios = results['individual_ratio_to_torch'].items()
+        each = ', '.join(f'{width}: {value:.3f}' for width, value in ratios)
+        found.append(f'widths to PyTorch   {each}')
     found += [
         f'temporary memory    {format_bytes(results["temp_bytes"])}, '
         f'{results["ratio_memory"]:.3f} x the widest alone, '
@@ -38,28 +41,46 @@ def lines(results: Results) -> list[str]:
         f'({format_bytes(results["parameter_bytes"])})',
         f'compile time        {results["compile_s"]:.1f} s, '
         f'{results["ratio_compile"]:.2f} x the sum of the widths alone',
-        f'arithmetic          {results["tflops"]:.3f} TFLOP/s, '
-        f"{100 * results['share_of_matrix_tflops']:.0f} % of a matrix product's "
-        f'{results["matrix_tflops"]:.3f}',
-        f'dispatch            {_between(results, "dispatch_ms", 2)} ms a step',
-        'inference, ms a batch (and x a narrow network)',
     ]
+    if 'tflops' in results:
+        found.append(
+            f'arithmetic          {results["tflops"]:.3f} TFLOP/s, '
+            f"{100 * results['share_of_matrix_tflops']:.0f} % of a matrix product's "
+            f'{results["matrix_tflops"]:.3f}'
+        )
+    if 'nms_ms' in results:
+        found += [
+            f'suppression alone   {_between(results, "nms_ms", 2)} ms',
+            f'RoIAlign alone      {_between(results, "roi_align_ms", 2)} ms, with its '
+            f'gradient {_between(results, "roi_align_gradient_ms", 2)} ms',
+        ]
+    found.append(f'dispatch            {_between(results, "dispatch_ms", 2)} ms a step')
     if 'peak_bytes' in results:
         found.append(
             f'measured peak       {format_bytes(results["peak_bytes"])}, widest alone '
             f'{format_bytes(results["peak_bytes_widest"])}'
         )
+    return found + _inference_lines(results)
+
+
+def _inference_lines(results: Results) -> list[str]:
+    spread = results['spread']['inference_ratio']
+    found = ['inference, ms a batch (and x a narrow network)']
     for width, batches in results['inference'].items():
         each = ', '.join(
             f'{name.replace("_", " ")}: {value["ms"]:.2f} ({value["ratio"]:.2f} x, '
-            f'95 %: {spread["inference_ratio"][width][name][0]:.2f} to '
-            f'{spread["inference_ratio"][width][name][1]:.2f})'
+            f'95 %: {spread[width][name][0]:.2f} to {spread[width][name][1]:.2f}), '
+            f'{1000 * _images(name) / value["ms"]:,.0f} images/s'
             for name, value in batches.items()
         )
         found.append(
             f'  {width:>5}  {results["macs"][width] / 1e6:8,.0f} MMACs  {each}'
         )
     return found
+
+
+def _images(batch: str) -> int:
+    return int(batch.removeprefix('batch_'))
 
 
 def _between(results: Results, name: str, digits: int = 1) -> str:
@@ -155,8 +176,8 @@ def _bar(axes, label: str, results: Results, name: str, color: str) -> None:
 def _draw_inference(axes, results: Results) -> None:
     macs = [results['macs'][width] / 1e6 for width in results['inference']]
     batches = list(next(iter(results['inference'].values())))
-    for batch, color in zip(batches, ('#0b6e99', '#6a994e'), strict=True):
-        images = int(batch.removeprefix('batch_'))
+    for batch, color in zip(batches, ('#0b6e99', '#6a994e'), strict=False):
+        images = _images(batch)
         for field, style, label in (
             ('ms', 'o-', 'slimmable'),
             ('narrow_ms', 'x--', 'a network of this width'),

@@ -1,20 +1,19 @@
 """The figures of one network, put together as `scripts/benchmark.py` writes them."""
 
-import datetime
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from slimjax.benchmark.device import device_name, matrix_tflops
+from slimjax.benchmark.device import matrix_tflops
 from slimjax.benchmark.inference import inference_ms
+from slimjax.benchmark.steps import compiled_figures, measured, timed_steps
 from slimjax.benchmark.training import benchmark_config, training_steps
 from slimjax.insight.cost import width_costs
-from slimjax.insight.timing import Estimate, estimate, interleaved
-from slimjax.train.report import git_commit, versions
-from slimjax.train.run import build_model
+from slimjax.insight.timing import estimate
+from slimjax.train.network import build_model
+from slimjax.train.report import versions
 from slimjax.width import width_name
 
 # Floating point operations for a multiply-add: two, once forward and twice backward.
@@ -80,22 +79,13 @@ def benchmark(
     }
     say(f'{model}: compiling {1 + len(macs)} training steps')
     slimmable, alone = training_steps(config, network)
-    results = _compiled(slimmable, alone)
+    results = compiled_figures(slimmable, alone)
     say(f'{model}: {repeats} x {2 + len(alone)} steps in turn')
-    runs = {'slimmable': slimmable, 'dispatch': slimmable.empty(), **alone}
     rivals = _rivals(against, model, network.widths, batch, size, dtype)
-    times = interleaved({**runs, **rivals}, repeats)
-    estimates = {
-        'slimmable_step_ms': estimate(times['slimmable']),
-        'ratio_to_sum': estimate(
-            times['slimmable'] / sum(times[width] for width in alone)
-        ),
-        'dispatch_ms': estimate(times['dispatch']),
-        'individual_step_ms': {width: estimate(times[width]) for width in alone},
-    }
+    estimates, times = timed_steps(slimmable, alone, rivals, repeats)
     if rivals:
         estimates |= _against(times, rivals)
-    del runs, rivals, slimmable, alone
+    del rivals, slimmable, alone
     say(f'{model}: inference at {len(macs)} widths')
     inference = {
         number: inference_ms(network, shape, batch=number, repeats=max(repeats, 30))
@@ -109,62 +99,14 @@ def benchmark(
         'batch': batch,
         'size': size,
         'dtype': dtype,
-        **{name: _median(value) for name, value in estimates.items()},
         **results,
-        'images_per_s': batch * jax.local_device_count() / step_s,
         'tflops': tflops,
         'matrix_tflops': ceiling,
         'share_of_matrix_tflops': tflops / ceiling,
         'macs': macs,
-        'inference': {
-            width: {
-                f'batch_{number}': {k: v.median for k, v in each[width].items()}
-                for number, each in inference.items()
-            }
-            for width in macs
-        },
-        'device': device_name(),
-        'repeats': repeats,
-        'spread': {
-            **{name: _interval(value) for name, value in estimates.items()},
-            'inference_ratio': {
-                width: {
-                    f'batch_{number}': _interval(each[width]['ratio'])
-                    for number, each in inference.items()
-                }
-                for width in macs
-            },
-        },
-        'versions': _versions(against),
-        'git_commit': git_commit(),
-        'date': datetime.date.today().isoformat(),
+        **measured(estimates, inference, batch=batch, repeats=repeats),
+        'versions': versions_with(against),
     }
-
-
-def _compiled(slimmable, alone: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the compiled steps before they are timed."""
-    widest = next(iter(alone.values()))
-    compile_s = {width: step.compile_s for width, step in alone.items()}
-    found = {
-        'temp_bytes': slimmable.temporary_bytes,
-        'temp_bytes_widest': widest.temporary_bytes,
-        'parameter_bytes': slimmable.parameter_bytes,
-        'ratio_memory': slimmable.temporary_bytes / widest.temporary_bytes,
-        # What is over the widest's own is the summed gradient, of the weights' size.
-        'ratio_memory_less_gradient': (
-            slimmable.temporary_bytes - slimmable.parameter_bytes
-        )
-        / widest.temporary_bytes,
-        'compile_s': slimmable.compile_s,
-        'individual_compile_s': compile_s,
-        'ratio_compile': slimmable.compile_s / sum(compile_s.values()),
-    }
-    if slimmable.peak_bytes is not None:
-        found |= {
-            'peak_bytes': slimmable.peak_bytes,
-            'peak_bytes_widest': widest.peak_bytes,
-        }
-    return found
 
 
 def _rivals(against, model, widths, batch, size, dtype) -> dict[str, Callable]:
@@ -191,22 +133,11 @@ def _against(times: Mapping[str, np.ndarray], rivals) -> dict[str, Any]:
     }
 
 
-def _versions(against: str | None) -> dict[str, str]:
+def versions_with(against: str | None) -> dict[str, str]:
+    """Returns the versions of what was measured, PyTorch's too where that runs."""
     found = dict(versions())
     if against:
         import torch
 
         found['torch'] = torch.__version__
     return found
-
-
-def _median(value: Estimate | Mapping[str, Estimate]):
-    if isinstance(value, Estimate):
-        return value.median
-    return {name: each.median for name, each in value.items()}
-
-
-def _interval(value: Estimate | Mapping[str, Estimate]):
-    if isinstance(value, Estimate):
-        return [value.low, value.high]
-    return {name: [each.low, each.high] for name, each in value.items()}

@@ -1,7 +1,7 @@
 """The training step of a network, compiled and ready to be timed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,8 +13,8 @@ from slimjax.insight.memory import temporary_bytes
 from slimjax.models import SlimmableClassifier
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
-from slimjax.train.state import create_state
-from slimjax.train.step import make_train_step, metric_names
+from slimjax.train.state import TrainState, create_state
+from slimjax.train.step import Batch, make_train_step, metric_names
 from slimjax.width import widest_first, width_name
 
 CLASSES = 1000
@@ -60,6 +60,10 @@ def benchmark_config(model: str, batch: int, size: int, dtype: str) -> Mapping:
 class TrainingStep:
     """A network's pmapped training step on a batch of its own.
 
+    Args:
+        create: returns the step as a plain function, the state at step 0, and a batch
+            of all devices.
+
     Attributes:
         compile_s: seconds that tracing and compiling took.
         temporary_bytes: of one device, from the compiler's plan.
@@ -68,24 +72,11 @@ class TrainingStep:
         parameter_bytes: of the weights.
     """
 
-    def __init__(self, config: Mapping[str, Any], model: SlimmableClassifier):
+    def __init__(self, create: Callable[[], tuple[Callable, TrainState, Batch]]):
         held = _memory('bytes_in_use')
-        optimizer = make_optimizer(config, optax.constant_schedule(0.01))
-        size = config['image_size']
-        shape = (size, size, config['image_channels'])
-        names = metric_names(model.widths)
-        mapped = model.clone(axis_name=AXIS)
-        state = create_state(model, optimizer, shape, names, seed=0)
-        self._state = replicated(state)
-        drawn = np.random.default_rng(0)
-        count = config['batch_size']
-        self._batch = split_over_devices(
-            {
-                'image': drawn.integers(0, 256, (count, *shape), np.uint8),
-                'label': drawn.integers(0, CLASSES, count, np.int32),
-            }
-        )
-        step = pmapped(make_train_step(mapped, optimizer, config), donate=True)
+        function, state, batch = create()
+        self._state, self._batch = replicated(state), split_over_devices(batch)
+        step = pmapped(function, donate=True)
         start = time.perf_counter()
         self._step = step.lower(self._state, self._batch).compile()
         self.compile_s = time.perf_counter() - start
@@ -102,11 +93,11 @@ class TrainingStep:
         self._state, metrics = self._step(self._state, self._batch)
         jax.block_until_ready(metrics)
 
-    def empty(self):
+    def empty(self) -> Callable[[], None]:
         """Returns a step over the same state and batch that computes nothing."""
 
         def nothing(state, batch):
-            return state, {'read': batch['label'][0]}
+            return state, {'read': jax.tree.leaves(batch)[0].reshape(-1)[0]}
 
         state = replicated(jax.device_get(self._state))
         step = pmapped(nothing, donate=True)
@@ -123,8 +114,32 @@ def _memory(name: str) -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get(name)
 
 
-def training_steps(
+def classifier_step(
     config: Mapping[str, Any], model: SlimmableClassifier
+) -> TrainingStep:
+    """Returns the step of a classifier on images and labels drawn at random."""
+
+    def create():
+        optimizer = make_optimizer(config, optax.constant_schedule(0.01))
+        size = config['image_size']
+        shape = (size, size, config['image_channels'])
+        names = metric_names(model.widths)
+        state = create_state(model, optimizer, shape, names, seed=0)
+        mapped = model.clone(axis_name=AXIS)
+        drawn, count = np.random.default_rng(0), config['batch_size']
+        batch = {
+            'image': drawn.integers(0, 256, (count, *shape), np.uint8),
+            'label': drawn.integers(0, CLASSES, count, np.int32),
+        }
+        return make_train_step(mapped, optimizer, config), state, batch
+
+    return TrainingStep(create)
+
+
+def training_steps(
+    config: Mapping[str, Any],
+    model: Any,
+    step_of: Callable[[Mapping[str, Any], Any], TrainingStep] = classifier_step,
 ) -> tuple[TrainingStep, dict[str, TrainingStep]]:
     """Returns the step of all widths, and the steps of each as a network of its own.
 
@@ -132,7 +147,7 @@ def training_steps(
     kernels in the same layers' code.
     """
     alone = {
-        width_name(width): TrainingStep(config, model.clone(widths=(width,)))
+        width_name(width): step_of(config, model.clone(widths=(width,)))
         for width in widest_first(model.widths)
     }
-    return TrainingStep(config, model), alone
+    return step_of(config, model), alone

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from slimjax.compare.cost import forward_macs
+from slimjax.compare.metric import metric_of
 from slimjax.compare.network import (
     Arm,
     Network,
@@ -18,13 +19,16 @@ from slimjax.compare.network import (
     together,
 )
 from slimjax.config import check
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
+from slimjax.train.runs import image_shape
 from slimjax.train.schedule import UNITS
 from slimjax.width import ChannelTable, width_name
 
 # Where the config draws no widths itself: as many a step as US-Nets do.
 _SANDWICH = 4
 REFERENCE = 'individual'
+# Those that need neither a teacher nor fields that a detector does not have.
+_OF_DETECTORS = (REFERENCE, 'individual_twice', 'individual_compute', 'slimmable_sum')
 # Ends of a supernet, times the narrowest and the widest width of the config.
 _BELOW, _ABOVE = 0.75, 1.5
 _SEARCH_SHARE = 0.1
@@ -68,7 +72,7 @@ def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         )
     base = ml_collections.ConfigDict(config)
     base.widths = tuple(widths)
-    base.best_metric = 'top1'
+    base.best_metric = metric_of(config)
     for unit in UNITS:
         base[f'eval_{unit}'] *= 0
     return base
@@ -101,6 +105,14 @@ def make_arms(
         known = ', '.join(ARMS)
         raise ValueError(f'there is no arm {unknown[0]!r}; the arms are {known}')
     usual = [name for name, arm in ARMS.items() if not arm.asked]
+    if config.detector:
+        usual = list(_OF_DETECTORS)
+        others = [name for name in names if name not in usual]
+        if others:
+            raise ValueError(
+                f'the arm {others[0]!r} is of classifiers; those of detectors are '
+                f'{", ".join(usual)}'
+            )
     wanted = {REFERENCE, *(names or usual)}
     # What an arm is fairly compared with comes with it.
     controls = {control for name in wanted for control in ARMS[name].controls}
@@ -113,8 +125,8 @@ def make_arms(
 
 def _macs(config) -> Mapping[float, int]:
     """Forward multiply-adds of each width, widest first."""
-    shape = (config.image_size, config.image_size, config.image_channels)
-    return forward_macs(build_model(config), shape)
+    model = build_model(config)
+    return forward_macs(model, image_shape(config, model))
 
 
 def _individual(config, arm: str) -> list[Network]:

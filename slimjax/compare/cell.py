@@ -19,6 +19,7 @@ from slimjax.benchmark.device import device_name
 from slimjax.channel_file import channels_text, load_channels
 from slimjax.commands import write_json
 from slimjax.compare.cost import forward_macs, training_macs
+from slimjax.compare.metric import metric_of
 from slimjax.compare.network import Network
 from slimjax.compare.protocol import chosen
 from slimjax.compare.tables import drawn_tables, searched_tables
@@ -27,6 +28,7 @@ from slimjax.train.loop import NonFiniteLossError, train
 from slimjax.train.report import git_commit, jsonable
 from slimjax.train.resume import changed_fields
 from slimjax.train.run import Run
+from slimjax.train.runs import final_split, make_run
 from slimjax.width import ChannelTable
 
 Record = dict[str, Any]
@@ -101,7 +103,7 @@ class Cell:
         own.learning_rate *= self.factors[0]
         if self._supernet is not None:
             own.channels = channels_text(self._drawn_tables(0))
-        return Run(own)
+        return make_run(own)
 
     def record(self) -> Record | None:
         """Returns what came out, or None if the cell is not finished.
@@ -162,15 +164,16 @@ class Cell:
         results = trials[best] if self.network.reported else {}
         if self.network.reported and not only:
             results = self._train(best, should_stop, test=True)
-        run = Run(self.config(best))
+        run = make_run(self.config(best))
+        metric = metric_of(run.config)
         record = {
             'config': jsonable(run.config),
             'factors': list(self.factors),
             'widths': list(self.network.widths),
             'factor': best,
-            'test_images': len(run.source('test')),
-            'test_top1': {
-                width: results[name]['top1'] for name, width in self._names(results)
+            'test_images': len(run.source(final_split(run.config))),
+            f'test_{metric}': {
+                width: results[name][metric] for name, width in self._names(results)
             },
             'steps': run.total_steps,
             'training_macs': self._training_macs(run),
@@ -250,7 +253,7 @@ class Cell:
         before, started = _seconds(workdir), time.monotonic()
         config, watch = self.config(factor), {}
         if self.network.watch is not None:
-            run = Run(config)
+            run = make_run(config)
             watch['measure'] = self.network.watch(run)
             watch['measure_steps'] = round(run.clock.steps_per_epoch)
         with open(workdir / 'log.txt', 'a') as log:

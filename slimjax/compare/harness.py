@@ -140,6 +140,12 @@ def plan_arms(
             'compared; set both to 0, and --folds'
         )
     tunes = len(PROTOCOLS[protocol]) > 1
+    if config.detector and (folds or tunes):
+        raise ValueError(
+            f'--folds={folds}, --protocol={protocol}: config.detector='
+            f'{config.detector!r} is compared on the splits of its data set, with '
+            '--protocol=paper'
+        )
     if tunes and not folds and not has_own_test(config.dataset, config.data_dir):
         raise ValueError(
             f'--protocol={protocol}: {config.dataset} has no test split but that for '

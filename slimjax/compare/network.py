@@ -6,7 +6,8 @@ from collections.abc import Callable
 import ml_collections
 
 from slimjax.train.loop import Measure
-from slimjax.train.run import Run, build_model
+from slimjax.train.network import build_model
+from slimjax.train.run import Run
 from slimjax.train.schedule import UNITS
 from slimjax.width import widest_first, width_name
 

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from slimjax.compare.metric import metric_title, scored
 from slimjax.insight.plot import new_figure, save_png
 from slimjax.insight.plot_naive import width_color
 
@@ -61,7 +62,8 @@ def plot_regret(
     axes.set_yticks(range(len(regret)), list(regret))
     axes.set_ylim(len(regret) - 0.5, -0.5)
     axes.tick_params(axis='y', length=0)
-    axes.set_xlabel('regret in points of top-1, 95 % interval (positive: worse)')
+    measured = metric_title(scored(results))
+    axes.set_xlabel(f'regret in points of {measured}, 95 % interval (positive: worse)')
     axes.grid(axis='x', alpha=0.25, linewidth=0.6)
     axes.spines[['top', 'right', 'left']].set_visible(False)
     axes.legend(

@@ -8,11 +8,12 @@ import numpy as np
 
 from slimjax.compare.arms import ARMS, REFERENCE
 from slimjax.compare.harness import Comparison
+from slimjax.compare.metric import TOP1, metric_of
 from slimjax.compare.network import Network
 from slimjax.compare.statistics import t_interval, upper_bounds
 from slimjax.train.report import jsonable, versions
 
-# Points of top-1 by which a shared network may be worse and still passes.
+# Points by which a shared network may be worse and still passes.
 MARGINS = {'digits': 1.0}
 OTHER_MARGIN = 0.3
 
@@ -27,7 +28,7 @@ def comparison_results(
     Args:
         comparison: all of it trained.
         config: what it was planned with.
-        margin: points of top-1; None for the one of the data set.
+        margin: points of the score; None for the one of the data set.
     """
     if margin is None:
         margin = MARGINS.get(config.dataset, OTHER_MARGIN)
@@ -35,20 +36,21 @@ def comparison_results(
         name: arm_results(comparison, networks)
         for name, networks in comparison.arms.items()
     }
-    top1 = {
-        arm: {width: each['top1'] for width, each in widths.items()}
+    metric = metric_of(config)
+    scores = {
+        arm: {width: each[metric] for width, each in widths.items()}
         for arm, widths in arms.items()
     }
     return {
         'arms': arms,
         'regret': {
-            arm: regret(top1[REFERENCE], top1[arm], margin)
+            arm: regret(scores[REFERENCE], scores[arm], margin)
             for arm in arms
             if arm != REFERENCE
         },
         'control': {
             arm: {
-                control: regret(top1[control], top1[arm], _margin(arm, margin))
+                control: regret(scores[control], scores[arm], _margin(arm, margin))
                 for control in ARMS[arm].controls
                 if control in arms
             }
@@ -60,6 +62,7 @@ def comparison_results(
             for arm, networks in comparison.arms.items()
         },
         'meanings': {arm: ARMS[arm].meaning for arm in arms},
+        'metric': metric,
         'margin': margin,
         'protocol': comparison.protocol,
         'seeds': comparison.seeds,
@@ -83,10 +86,10 @@ def regret(
     shared: Mapping[str, Sequence[float]],
     margin: float,
 ) -> dict[str, dict[str, Any]]:
-    """Returns what sharing costs at each width, in points of top-1, paired by seed.
+    """Returns what sharing costs at each width, in points, paired by seed.
 
     Args:
-        alone: top-1 as fractions of each width, one for each seed.
+        alone: scores as fractions of each width, one for each seed.
         shared: likewise, of the same seeds.
         margin: in points.
 
@@ -134,15 +137,18 @@ def arm_results(
         comparison: all of it trained.
         networks: of an arm.
     """
-    scores, serving = {}, {}
+    scores, serving, metric = {}, {}, metric_of(networks[0].config)
     for network in networks:
         for width in network.widths if network.reported else ():
-            top1 = [_top1(records, width) for records in comparison.records(network)]
-            scores.setdefault(width, []).append(top1)
+            own = [
+                _score(records, width, metric)
+                for records in comparison.records(network)
+            ]
+            scores.setdefault(width, []).append(own)
             serving.setdefault(width, []).append(network)
     return {
         width: {
-            'top1': np.median(scores[width], axis=0).tolist(),
+            metric: np.median(scores[width], axis=0).tolist(),
             'networks': [network.key for network in serving[width]],
             **costs_of(comparison, serving[width]),
         }
@@ -150,8 +156,11 @@ def arm_results(
     }
 
 
-def _top1(records: Sequence[Mapping[str, Any]], width: str) -> float:
-    """The share of the test images of all folds that is classified right."""
+def _score(records: Sequence[Mapping[str, Any]], width: str, metric: str) -> float:
+    """The share of the test images of all folds that is classified right, or an AP."""
+    if metric != TOP1:
+        (record,) = records  # Average precisions of folds do not add up.
+        return record[f'test_{metric}'][width]
     images = [record['test_images'] for record in records]
     right = [
         round(record['test_top1'][width] * record['test_images']) for record in records

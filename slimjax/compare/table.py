@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slimjax.compare.arms import REFERENCE
+from slimjax.compare.metric import metric_title, scored
 from slimjax.insight.table import format_count
 from slimjax.train.report import duration
 
@@ -21,18 +22,19 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
         results: what `comparison_results` returns.
     """
     arms, widths = results['arms'], list(results['arms'][REFERENCE])
+    metric = scored(results)
     images = f'{results["test_images"]:,} test images'
     lines = [
-        f'Test top-1 in per cent, mean and standard deviation of {results["seeds"]} '
-        f'seeds, {images}, after the last step; protocol {results["protocol"]}. Costs '
-        'are those of all networks of an arm together:',
+        f'Test {metric_title(metric)} in per cent, mean and standard deviation of '
+        f'{results["seeds"]} seeds, {images}, after the last step; protocol '
+        f'{results["protocol"]}. Costs are those of all networks of an arm together:',
         '',
         *_markdown(
             ['arm', *widths, 'training MACs', 'steps', 'wall time'],
             [
                 [
                     arm,
-                    *(_score(arms[arm][width]['top1']) for width in widths),
+                    *(_score(arms[arm][width][metric]) for width in widths),
                     format_count(costs['training_macs']),
                     f'{costs["steps"]:,.0f}',
                     duration(costs['seconds']),
@@ -57,11 +59,11 @@ def _gain_lines(results, widths: Sequence[str]) -> list[str]:
     shared = {
         arm: of for arm, of in results['regret'].items() if _is_shared(results, arm)
     }
-    rows = []
+    rows, metric = [], scored(results)
     for width in widths:
-        cells = [width, _mean(results['arms'][REFERENCE][width]['top1'])]
+        cells = [width, _mean(results['arms'][REFERENCE][width][metric])]
         for arm, of in shared.items():
-            cells += [_mean(results['arms'][arm][width]['top1']), _gain(of[width])]
+            cells += [_mean(results['arms'][arm][width][metric]), _gain(of[width])]
         rows.append(cells)
     titles = [title for arm in shared for title in (arm, 'gain')]
     return [
@@ -78,8 +80,8 @@ def _is_shared(results, arm: str) -> bool:
     return len(served) > 1 and len(set(served)) == 1
 
 
-def _mean(top1: Sequence[float]) -> str:
-    return f'{100 * np.mean(top1):.2f}'
+def _mean(scores: Sequence[float]) -> str:
+    return f'{100 * np.mean(scores):.2f}'
 
 
 def _gain(found: Mapping[str, Any]) -> str:
@@ -104,8 +106,8 @@ def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:
     ]
 
 
-def _score(top1: Sequence[float]) -> str:
-    return f'{100 * np.mean(top1):.2f} ± {100 * np.std(top1, ddof=1):.2f}'
+def _score(scores: Sequence[float]) -> str:
+    return f'{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}'
 
 
 def _regret(found: Mapping[str, Any]) -> str:

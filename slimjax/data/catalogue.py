@@ -59,11 +59,17 @@ class TfdsSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
+        from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
 
-        record = tf_example_pb2.Example.FromString(self._records[index])
-        record = record.features.feature
         name = f'{self._split}[{index}]'
+        try:
+            record = tf_example_pb2.Example.FromString(self._records[index])
+        except (RuntimeError, IndexError, DecodeError) as error:
+            # Of a shard that is missing, cut or damaged.
+            why = str(error).partition('\n')[0]
+            raise OSError(f'{name} cannot be read: {why}') from error
+        record = record.features.feature
         for key in ('file_name', 'id'):
             if key in record:
                 name = f'{name} {_text(record[key])}'

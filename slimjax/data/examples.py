@@ -65,7 +65,8 @@ class Decoder:
 
         Raises:
             DecodeError: a file that cannot be read or decoded.
-            ValueError: pixels of another number of channels.
+            ValueError: pixels of another number of channels, or a label that is no
+                class: arithmetic on it would quietly learn something else.
         """
         if index in self._kept:
             return self._kept[index]
@@ -73,6 +74,12 @@ class Decoder:
             example = self._source[index]
         except OSError as error:
             raise DecodeError(str(error)) from error
+        classes = len(self._source.class_names)
+        if not 0 <= example.label < classes:
+            raise ValueError(
+                f'{example.name} has label {example.label}; the {classes} classes are '
+                f'0 to {classes - 1}'
+            )
         pixels = example.image
         if isinstance(pixels, bytes):
             pixels = decode(
@@ -132,21 +139,22 @@ class TrainExample:
             top, _, height, _ = box
             return top + height
 
-        state = rng.bit_generator.state
+        state, why = rng.bit_generator.state, None
         for index in range(first, first + min(_TRIES, self._count)):
             try:
                 pixels, label = self._decode(
                     index % self._count, rows if how.crop_scale else None
                 )
-            except DecodeError:
+            except DecodeError as error:
                 # What takes its place gets the same draws.
+                why = error
                 bad, box, rng.bit_generator.state = first, None, state
                 continue
             image = random_crop(pixels, self._size, how, rng, box)
             return {'image': image, 'label': np.int32(label), 'bad': np.int64(bad)}
         raise BadImagesError(
             f'none of {min(_TRIES, self._count)} images from place {first} of the '
-            'source on can be read'
+            f'source on can be read: {why}'
         )
 
 

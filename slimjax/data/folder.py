@@ -120,13 +120,21 @@ def folder_splits(data_dir: str) -> dict[str, Callable[[], FolderSource]]:
 def _class_folders(root: pathlib.Path) -> dict[str, bytes]:
     """The folder of each class, in order of name, which is made readable."""
     around = os.path.realpath(root) + os.sep
-    return {
-        _readable(os.fsencode(entry.name)): os.fsencode(entry.path)
-        for entry in sorted(os.scandir(root), key=lambda entry: entry.name)
-        if entry.is_dir()
-        and not entry.name.startswith('.')
-        and not around.startswith(os.path.realpath(entry.path) + os.sep)
-    }
+    found = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        # Unlike entry.is_dir(), this does not raise at a link to itself.
+        if (
+            os.path.isdir(entry.path)
+            and not entry.name.startswith('.')
+            and not around.startswith(os.path.realpath(entry.path) + os.sep)
+        ):
+            name = _readable(os.fsencode(entry.name))
+            if name in found:
+                raise ValueError(
+                    f'{root} has two classes that read {name!r}: rename one'
+                )
+            found[name] = os.fsencode(entry.path)
+    return found
 
 
 def _image_files(folder: bytes) -> list[bytes]:
@@ -142,5 +150,8 @@ def _image_files(folder: bytes) -> list[bytes]:
 
 
 def _readable(name: bytes) -> str:
-    """A name in any encoding as text that can be printed and stored as JSON."""
-    return name.decode(errors='backslashreplace')
+    """A name in any encoding as one line that can be printed and stored as JSON."""
+    text = name.decode(errors='backslashreplace')
+    return ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in text
+    )

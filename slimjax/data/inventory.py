@@ -1,10 +1,12 @@
 """What ImageNet's folders or tars hold, without reading any image."""
 
+import contextlib
 import io
 import os
 import pathlib
 import tarfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 IMAGE_SUFFIXES = ('.jpeg', '.jpg', '.png')
@@ -80,7 +82,7 @@ def list_val(path: pathlib.Path, labels: pathlib.Path | None) -> list[Item]:
         if items:
             return items
     else:
-        with tarfile.open(path) as tar:
+        with _opened(path) as tar:
             flat = sorted(_members(tar, path, ''), key=lambda item: item.name)
     if not flat:
         raise ValueError(f'{path} has no images')
@@ -134,8 +136,10 @@ def _devkit_labels(path: pathlib.Path) -> list[str]:
     # The devkit numbers the classes in an order of its own, which a MATLAB file holds.
     import scipy.io
 
-    with tarfile.open(path) as tar:
-        files = {pathlib.PurePath(m.name).name: m for m in tar.getmembers()}
+    with _opened(path) as tar:
+        # A link or a folder has no content.
+        members = [member for member in tar.getmembers() if member.isfile()]
+        files = {pathlib.PurePath(member.name).name: member for member in members}
         try:
             meta = tar.extractfile(files['meta.mat']).read()
             numbers = tar.extractfile(files['ILSVRC2012_validation_ground_truth.txt'])
@@ -144,9 +148,23 @@ def _devkit_labels(path: pathlib.Path) -> list[str]:
                 f'{path} is no ImageNet devkit: it lacks {error}'
             ) from None
         numbers = [int(line) for line in numbers.read().split()]
-    synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)['synsets']
-    classes = {int(row['ILSVRC2012_ID']): str(row['WNID']) for row in synsets}
-    return [classes[number] for number in numbers]
+    try:
+        synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)['synsets']
+        classes = {int(row['ILSVRC2012_ID']): str(row['WNID']) for row in synsets}
+        return [classes[number] for number in numbers]
+    # Whatever a damaged file leads to in scipy.
+    except Exception as error:
+        raise ValueError(f'{path}: meta.mat is damaged ({error!r})') from error
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
+    """Opens a tar, of which nothing is ever unpacked to a place that it names."""
+    try:
+        with tarfile.open(path) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f'{path}: no tar, or damaged: {error}') from error
 
 
 def _class_folders(root: pathlib.Path) -> list[Item]:
@@ -163,10 +181,10 @@ def _class_folders(root: pathlib.Path) -> list[Item]:
 
 def _class_tars(path: pathlib.Path) -> list[Item]:
     items = []
-    with tarfile.open(path) as outer:
+    with _opened(path) as outer:
         for member in outer:
             class_name, suffix = os.path.splitext(os.path.basename(member.name))
-            if suffix != '.tar':
+            if suffix != '.tar' or not member.isfile():
                 continue
             # Nothing is compressed, so that an image in a tar in a tar is a stretch
             # of the outer one.

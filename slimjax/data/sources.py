@@ -76,7 +76,13 @@ def load_source(
     if stored_split != 'train' or not search_share:
         return source
     select = _held_out if split == 'search' else _kept
-    return Subset(source, select(len(source), search_share))
+    part = Subset(source, select(len(source), search_share))
+    if not len(part):
+        raise ValueError(
+            f'config.search_share={search_share}: of {len(source)} training images, '
+            'none is left to train on'
+        )
+    return part
 
 
 def _stored(dataset, split, data_dir, synthetic, folds, fold) -> Source:

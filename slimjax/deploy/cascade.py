@@ -1,9 +1,7 @@
 """A narrow width first, and a wider one for the images that it is not sure of."""
 
-import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slimjax.deploy.runtime import Runtime
+from slimjax.json_file import read_json
 
 
 class Cascade(NamedTuple):
@@ -124,7 +123,7 @@ def load_cascade(path: str | os.PathLike, runtime: Runtime) -> CascadeRuntime:
         ValueError: a file of another kind, or of widths that the bundle lacks.
     """
     try:
-        found = json.loads(pathlib.Path(path).read_bytes())['cascade']
+        found = read_json(path)['cascade']
         cascade = Cascade(
             tuple(found['widths']),
             float(found['threshold']),

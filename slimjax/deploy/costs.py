@@ -1,11 +1,11 @@
 """What a request costs at each width: where a controller starts from."""
 
-import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from slimjax.json_file import read_json
 
 # What may be kept in a budget, and which fields of a measurement tell of it.
 QUANTITIES = {
@@ -66,7 +66,7 @@ def read_costs(
         ValueError: it is no file of that kind.
     """
     try:
-        found = costs_from(json.loads(pathlib.Path(path).read_bytes()), quantity)
+        found = costs_from(read_json(path), quantity)
         check_costs(found)
         return found
     except (AttributeError, KeyError, TypeError, ValueError) as error:

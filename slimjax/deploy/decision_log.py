@@ -8,6 +8,7 @@ from typing import Any
 
 from slimjax.deploy.controller import Controller, Decision, Rule
 from slimjax.deploy.costs import Cost
+from slimjax.json_file import parse_json
 
 
 class DecisionLog:
@@ -78,11 +79,11 @@ def replay(path: str | os.PathLike) -> list[Decision]:
     lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
     place, decisions = 1, []
     try:
-        head = json.loads(lines[0])
+        head = parse_json(lines[0])
         costs = {name: Cost(*values) for name, values in head['costs'].items()}
         controller = Controller(costs, head['budget'], Rule(**head['rule']))
         for place in range(2, len(lines) + 1):
-            seen = json.loads(lines[place - 1])
+            seen = parse_json(lines[place - 1])
             found = controller.observe(seen['width'], seen['cost'], seen['time'])
             logged = seen.get('decision')
             if logged != (found and dataclasses.asdict(found)):

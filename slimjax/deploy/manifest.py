@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimjax.deploy.folder import fingerprint
+from slimjax.json_file import read_json
 
 MANIFEST = 'manifest.json'
 FORMAT_VERSION = 1
@@ -54,14 +55,14 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     """
     path = pathlib.Path(folder, MANIFEST)
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(path)
         version = manifest['format_version']
         if version != FORMAT_VERSION:
             raise ValueError(
                 f'format_version={version!r}; this slimjax reads {FORMAT_VERSION}'
             )
         _check(manifest)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path}: damaged, or no manifest of a bundle: {error}'
         ) from error

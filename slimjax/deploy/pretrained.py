@@ -16,6 +16,7 @@ from slimjax.deploy.parts import width_parts
 from slimjax.deploy.weights import read_weights, write_weights
 from slimjax.insight.cost import cost_results
 from slimjax.interop import export_torch
+from slimjax.json_file import read_json
 from slimjax.models import SlimmableClassifier
 from slimjax.variables import check_shapes
 from slimjax.version import __version__
@@ -128,7 +129,9 @@ def from_pretrained(
     path = directory / WEIGHTS
     try:
         model = model_from_json(config)
-        shape = tuple(int(size) for size in config['image_shape'])
+        shape = tuple(config['image_shape'])
+        if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):
+            raise ValueError(f'"image_shape" is {config["image_shape"]}')
         shapes = _shapes(model, shape)
         # All of a folder with one width is read anyway.
         whole = width is None or len(model.widths) == 1
@@ -136,7 +139,8 @@ def from_pretrained(
         parts = None
         if width is not None:
             model, parts = width_parts(model, shapes, width, shape)
-    except (KeyError, TypeError, ValueError) as error:
+    # Whatever fields in disorder lead to while a network is traced.
+    except Exception as error:
         raise ValueError(f'{directory / CONFIG}: {_told(error)}') from error
     variables = read_weights(path, shapes, parts)
     if expected is not None and fingerprint(path)['sha256'] != expected:
@@ -153,9 +157,9 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     """
     path = pathlib.Path(directory, CONFIG)
     try:
-        config = json.loads(path.read_bytes())
+        config = read_json(path)
         version = config.get('format_version')
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise ValueError(f'{path}: damaged: {error}') from error
     if version != FORMAT_VERSION:
         raise ValueError(

@@ -12,7 +12,7 @@ from slimjax.detection.configuration import reads_of
 from slimjax.detection.results import Results, ResultsFormat, coco_results
 from slimjax.detection.run import INPUTS
 from slimjax.train.checkpoint import load_variables
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 from slimjax.train.runs import image_shape
 from slimjax.train.state import abstract_variables
 from slimjax.train.trained import stored_config

@@ -1,7 +1,8 @@
 """The losses of the R-CNNs, dense over padded candidates.
 
-Each is a mean over the images that it gets, which are those of a device: averaged over
-devices, they are what the published codes compute.
+Each is a mean over what was drawn from the images that it gets, which are those of a
+device: averaged over devices, they are what the published codes compute. Where counts
+differ, as those of positive boxes do, that is not the mean over all devices' draws.
 """
 
 import jax

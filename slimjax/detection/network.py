@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
 from slimjax.detection.anchors import pyramid_anchors
+from slimjax.detection.group_norm_resnet import GroupNormResNet
 from slimjax.detection.heads import (
     BoxHead,
     Doubling,
@@ -73,7 +74,8 @@ class RCNNNetwork(nn.Module):
     def setup(self):
         options = self.settings
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-        self.backbone = ResNet(
+        backbone = GroupNormResNet if options.norm == 'group' else ResNet
+        self.backbone = backbone(
             num_classes=0,
             widths=self.widths,
             stage_sizes=self.stage_sizes,
@@ -121,6 +123,8 @@ class RCNNNetwork(nn.Module):
 
     def stats_collections(self, width: Width | str | None = None) -> tuple[str, ...]:
         """Returns the collections that a training pass at `width` may change."""
+        if self.settings.norm == 'group':
+            return ()
         return (stats_collection(resolve(width, self.widths)),)
 
     def maps(

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from slimjax.config import check
 from slimjax.data.coco_format.batches import (
     detection_eval_batches,
     detection_fingerprint,
@@ -66,6 +67,7 @@ class DetectionRun(Run):
     """
 
     def __init__(self, config):
+        check(config)
         if not config.data_dir:
             raise ValueError(
                 "config.data_dir='': a detector reads what scripts/prepare_coco.py has "

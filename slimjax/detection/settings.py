@@ -9,7 +9,7 @@ from slimjax.detection.roi_align import ALIGNMENTS, FORMS, Alignment, Form
 
 Detector = Literal['faster_rcnn', 'mask_rcnn', 'keypoint_rcnn']
 DETECTORS = ('faster_rcnn', 'mask_rcnn', 'keypoint_rcnn')
-Norm = Literal['frozen', 'batch']
+Norm = Literal['frozen', 'batch', 'group']
 _CHOICES = {
     'anchors': ANCHOR_STYLES,
     'rpn_low_quality': LOW_QUALITY,
@@ -21,7 +21,7 @@ _CHOICES = {
     'keypoint_score': ('logit', 'probability'),
     'pyramid_init': ('xavier', 'kaiming'),
     'box_init': ('xavier', 'kaiming', 'torch'),
-    'norm': ('frozen', 'batch'),
+    'norm': ('frozen', 'batch', 'group'),
     'channel_order': ('rgb', 'bgr'),
 }
 # P6, the coarsest level that proposals come from, is half of P5, which is a 32nd.
@@ -92,8 +92,9 @@ class Settings:
         keypoint_features: of the keypoint head, likewise.
         pyramid_init: of the feature pyramid: Xavier's uniform, or He's with a = 1.
         box_init: of the box head, likewise, or PyTorch's own.
-        norm: the backbone's BatchNorm: `'frozen'`, statistics, scale and bias, at every
-            width; or `'batch'`, trained.
+        norm: the backbone's: BatchNorm that is `'frozen'`, statistics, scale and bias,
+            at every width; `'batch'`, the same but trained; or `'group'`, GroupNorm of
+            16 channels a group, trained.
         frozen_stages: the stem and so many stages are frozen; 0 freezes nothing, not
             even the stem.
         stride_on_1x1: the stride of a bottleneck stands on its first convolution, as in

@@ -205,7 +205,7 @@ def make_detection_step(
     Args:
         model: its `axis_name` is the name of the mapped axis; None for no mapping.
         optimizer: such as `make_detection_optimizer` returns.
-        config: `seed`, `accumulate_steps` and `ema_decay`.
+        config: `seed`, `accumulate_steps`, `ema_decay` and `skip_nonfinite`.
 
     Returns:
         `step(state, batch) -> (state, metrics)` with a device's part of the batch, as
@@ -237,7 +237,7 @@ def make_detection_step(
             optimizer,
             (gradients, stats, metrics),
             batch,
-            ema_decay=config['ema_decay'],
+            config,
             axis_name=axis_name,
         )
 

@@ -1,8 +1,10 @@
 """The memory of compiled programs, for people."""
 
+import os
+
 import jax
 
-_UNITS = (('KiB', 2**10), ('MiB', 2**20), ('GiB', 2**30))
+_UNITS = (('KiB', 2**10), ('MiB', 2**20), ('GiB', 2**30), ('TiB', 2**40))
 
 
 def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
@@ -14,6 +16,16 @@ def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
         True
     """
     return getattr(compiled.memory_analysis(), 'temp_size_in_bytes', None)
+
+
+def physical_memory() -> int:
+    """Returns the bytes of memory of this machine.
+
+    Example:
+        >>> physical_memory() > 2**20
+        True
+    """
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def format_bytes(count: float) -> str:

@@ -12,6 +12,8 @@ from slimjax.width import Width, truncate
 
 # Outputs of a bottleneck block for each channel of its 3x3 convolution.
 _EXPANSION = 4
+# Of a stage: each is traced, and a file of anyone's may ask for 10**12.
+_MOST_BLOCKS = 1000
 
 
 class ResNet(SlimmableClassifier):
@@ -53,6 +55,12 @@ class ResNet(SlimmableClassifier):
         train: bool = False,
         features: bool = False,
     ) -> Array | dict[str, Array]:
+        sizes = self.stage_sizes
+        if not sizes or min(sizes) < 1 or max(sizes) > _MOST_BLOCKS:
+            raise ValueError(
+                f'stage_sizes={tuple(sizes)}: at least one stage is needed, and 1 to '
+                f'{_MOST_BLOCKS} blocks in each'
+            )
         maps, width = self.start(images, width)
         conv_norm = self.conv_norm(truncate, nn.relu)
         run = {'width': width, 'train': train}

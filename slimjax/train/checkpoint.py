@@ -1,15 +1,17 @@
-"""The one file that knows orbax: saving a run, resuming it, reading its weights.
+"""Saving a run, resuming it, reading its weights, by orbax.
 
 A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` and
 `training` (the optimiser's state, and the metrics of an unfinished log interval) are
 plain nested dictionaries of arrays, each readable by itself; `meta/meta.json` tells
-config, versions and class names. Newest and best are kept; a new one is written under
-a temporary name, and an old one deleted only when the new one is whole.
+config, versions and class names. The two newest and the best are kept, so that there
+is one to go on from where the newest is damaged; a new one is written under a temporary
+name, and an old one deleted only when the new one is whole.
 """
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax
@@ -17,20 +19,19 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from slimjax.train.checkpoint_folder import (
+    FORMAT_VERSION,
+    SCORE,
+    context,
+    current,
+    read_meta,
+    read_parts,
+    reason,
+    step_folders,
+)
+from slimjax.train.integrity import sealed
 from slimjax.train.state import TrainState
 from slimjax.variables import check_shapes
-
-FORMAT_VERSION = 1
-# From the version that a migration reads to the next one: meta -> meta.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-_SCORE = 'score'
-
-
-class _MetaHandler(ocp.handlers.JsonHandler):
-    """Writes a dictionary as `meta.json`."""
-
-    def __init__(self):
-        super().__init__('meta.json')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Checkpoints:
 
     Args:
         directory: where they stand; made on the first save.
+        clear: whether what an interrupted save left is deleted. Only for the run
+            itself: others would delete what it is just writing.
 
     Example:
         >>> import tempfile
@@ -62,33 +65,50 @@ class Checkpoints:
         True
     """
 
-    def __init__(self, directory: str | pathlib.Path):
+    def __init__(self, directory: str | pathlib.Path, *, clear: bool = False):
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             pathlib.Path(directory).absolute(),
-            context=_context(),
+            context=context(),
             # Saves when told to; the default skips while one is under way.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
                 1
             ),
             preservation_policy=policies.AnyPreservationPolicy(
                 [
-                    policies.LatestN(1),
+                    policies.LatestN(2),
                     policies.BestN(
-                        get_metric_fn=lambda metrics: metrics[_SCORE],
+                        get_metric_fn=lambda metrics: metrics[SCORE],
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=clear,
         )
+        self._saving = None
 
     def __enter__(self) -> 'Checkpoints':
         return self
 
-    def __exit__(self, *_) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind, *_) -> None:
+        # What went wrong first is what is told.
+        with contextlib.suppress(Exception) if kind else self._explained():
+            try:
+                self._finish_saving()
+            finally:
+                self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says what failed, where a thread of orbax raises whatever it does."""
+        try:
+            yield
+        except Exception as error:
+            raise OSError(
+                f'{self._checkpointer.directory}: a checkpoint cannot be written: '
+                f'{reason(error)}; those before it are kept'
+            ) from error
 
     @property
     def newest(self) -> int | None:
@@ -103,7 +123,7 @@ class Checkpoints:
         Of equals, the earliest.
         """
         scored = [
-            (checkpoint.metrics[_SCORE], -checkpoint.step)
+            (checkpoint.metrics[SCORE], -checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics
         ]
@@ -118,6 +138,9 @@ class Checkpoints:
             state: may be donated as soon as this returns.
             meta: JSON-able facts; `format_version` and `step` are added.
             score: the higher, the better; None for a state that was not evaluated.
+
+        Raises:
+            OSError: it cannot be written, or the one before could not.
         """
         state = flax.serialization.to_state_dict(_on_host(state))
         step = int(state.pop('step'))
@@ -140,41 +163,57 @@ class Checkpoints:
         self._save(0, parts, meta, score=None)
 
     def _save(self, step: int, parts: dict[str, Any], meta, score: float | None):
-        meta = {**meta, 'format_version': FORMAT_VERSION, 'step': step}
-        self._checkpointer.save_checkpointables_async(
-            step,
-            {**parts, 'meta': meta},
-            force=True,
-            metrics=None if score is None else {_SCORE: score},
-        )
+        facts = {'format_version': FORMAT_VERSION, 'step': step, SCORE: score}
+        meta = sealed({**meta, **facts}, parts)
+        with self._explained():
+            self._finish_saving()
+            self._saving = self._checkpointer.save_checkpointables_async(
+                step,
+                {**parts, 'meta': meta},
+                force=True,
+                metrics=None if score is None else {SCORE: score},
+            )
 
     def wait(self) -> None:
-        """Returns when all that was saved is on the disk."""
-        self._checkpointer.wait()
+        """Returns when all that was saved is on the disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._explained():
+            self._finish_saving()
+            self._checkpointer.wait()
+
+    def _finish_saving(self) -> None:
+        # A save of which nobody takes the result keeps a thread and three files.
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns `meta.json` of a checkpoint.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: a format that this version of slimjax does not read.
         """
-        return _current(self._load(step, 'meta')['meta'])
+        return current(read_meta(self._path(step)))
 
     def load(self, step: int, *, average: bool = False) -> Checkpoint:
         """Returns the weights of a checkpoint, or their moving averages.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: a format that this version of slimjax does not read, or
                 averages that the run did not keep.
         """
-        meta = self.meta(step)
+        meta, path = self.meta(step), self._path(step)
         if not average:
-            parts = self._load(step, 'params', 'stats')
+            parts = read_parts(path, meta, ['params', 'stats'])
         else:
-            known = self._checkpointer.checkpointables_metadata(step).metadata
-            if 'average' not in known:
+            if not (path / 'average').is_dir():
                 raise ValueError(f'the checkpoint of step {step} has no averages')
-            parts = self._load(step, 'average')['average']
+            parts = read_parts(path, meta, ['average'])['average']
         return Checkpoint(meta, parts['params'], parts['stats'])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
@@ -185,13 +224,14 @@ class Checkpoints:
             like: a state of the same structure and shapes, such as one made anew.
 
         Raises:
+            BrokenCheckpointError: it is not as it was written.
             ValueError: the checkpoint's structure or shapes are not those of `like`.
         """
-        self.meta(step)
+        meta = self.meta(step)
         names = ['params', 'stats', 'training']
         if like.average is not None:
             names.append('average')
-        parts = self._load(step, *names)
+        parts = read_parts(self._path(step), meta, names)
         tree = {
             'step': np.array(step, np.int32),
             'average': None,
@@ -207,8 +247,8 @@ class Checkpoints:
         check_shapes(like, state, f'the checkpoint of step {step}')
         return state
 
-    def _load(self, step: int, *names: str) -> dict[str, Any]:
-        return self._checkpointer.load_checkpointables(step, dict.fromkeys(names))
+    def _path(self, step: int) -> pathlib.Path:
+        return pathlib.Path(self._checkpointer.directory, str(step))
 
 
 def load_variables(path: str | pathlib.Path) -> Checkpoint:
@@ -221,11 +261,12 @@ def load_variables(path: str | pathlib.Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
+        BrokenCheckpointError: it is not as it was written.
     """
     path = pathlib.Path(path)
     directory = path / 'checkpoints' if (path / 'checkpoints').is_dir() else path
     # Orbax starts threads, which complain where all ends at once.
-    if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
+    if not step_folders(directory):
         raise FileNotFoundError(f'{path} holds no checkpoint')
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best
@@ -245,25 +286,3 @@ def _on_host(tree: Any) -> Any:
         return np.array(shard)
 
     return jax.tree.map(copy, tree)
-
-
-def _current(meta: dict[str, Any]) -> dict[str, Any]:
-    """Brings `meta` of an older format up to date."""
-    version = meta.get('format_version')
-    while version in MIGRATIONS:
-        meta = MIGRATIONS[version](meta)
-        version = meta['format_version']
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f'the checkpoint has format_version={version!r}; this slimjax reads '
-            f'{sorted([*MIGRATIONS, FORMAT_VERSION])}: use the version that wrote it'
-        )
-    return meta
-
-
-def _context() -> ocp.Context:
-    registry = ocp.handlers.local_registry()
-    registry.add(_MetaHandler, checkpointable_name='meta')
-    context = ocp.Context()
-    context.checkpointables.registry = registry
-    return context

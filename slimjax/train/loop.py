@@ -13,6 +13,7 @@ from slimjax.evaluate import Results
 from slimjax.train import report
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.fine_tune import fine_tuned
+from slimjax.train.finite import NonFiniteLossError, check_finite, first_broken
 from slimjax.train.metrics import JsonLines, TensorBoard, Writer, read_metrics
 from slimjax.train.parallel import prefetched, replicated
 from slimjax.train.resume import check_resumable
@@ -21,15 +22,12 @@ from slimjax.train.runs import final_split, make_run
 from slimjax.train.state import Average, TrainState, zero_sums
 from slimjax.train.teacher import Teacher
 from slimjax.train.teaching import teaching_lines
+from slimjax.train.workdir import opened
 from slimjax.width import widest as widest_of
 from slimjax.width import width_name
 
 # What is asked for scalars of a state at each evaluation.
 Measure = Callable[[int, TrainState], Mapping[str, float]]
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss was NaN or infinite, or the gradient; the message names step and width."""
 
 
 def train(
@@ -64,7 +62,7 @@ def train(
 
     Raises:
         ValueError: a config that cannot run, before anything is compiled, or a workdir
-            that holds another run.
+            that holds another run, or in which one is running.
         NonFiniteLossError: the training diverged.
     """
     if jax.process_index():
@@ -74,10 +72,9 @@ def train(
     for line in report.start_lines(run, overridden):
         say(line)
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    with opened(workdir, say) as checkpoints:
         state, start = _first_state(run, checkpoints, say)
-        writers = _writers(run.config, workdir, start, writer)
+        writers = _writers(run.config, workdir, start, writer, say)
         meta = {**run.meta, 'overridden': list(overridden)}
         finished = _advance(
             run,
@@ -112,10 +109,13 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
     return replicated(state), step or 0
 
 
-def _writers(config, workdir: pathlib.Path, start: int, writer) -> list[Writer]:
+def _writers(config, workdir: pathlib.Path, start: int, writer, say) -> list[Writer]:
     if jax.process_index():
         return []
-    writers = [JsonLines(workdir / 'metrics.jsonl', start)]
+    path = workdir / 'metrics.jsonl'
+    if start and not read_metrics(path):
+        say(f'{path} has lost its lines: those of the steps to {start} will be missing')
+    writers = [JsonLines(path, start)]
     if config.tensorboard:
         writers.append(TensorBoard(workdir / 'tensorboard', start))
     return writers + ([writer] if writer else [])
@@ -174,6 +174,7 @@ def _advance(
                     each.write_scalars(step, scalars)
                 for each in writers:
                     each.flush()
+                check_finite(state, step)
                 checkpoints.save(state, meta, score)
                 saved = step
                 progress.skip()
@@ -199,6 +200,7 @@ class _Pending:
         self._run, self._writers, self._say = run, writers, say
         self._progress = progress
         self._metrics, self._sums = None, None
+        self._skipped = 0
 
     def push(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Takes the metrics of `step`; returns whether to stop, by those before."""
@@ -214,29 +216,34 @@ class _Pending:
         """Waits for all that was taken."""
         self._read()
 
+    def _check(self, step: int, broken: str | None) -> None:
+        """Stops at what is broken, or says that the step was skipped."""
+        limit = self._run.config.skip_nonfinite
+        self._skipped = self._skipped + 1 if broken else 0
+        if self._skipped > limit:
+            row = f', after {limit} steps that were skipped' if limit else ''
+            raise NonFiniteLossError(f'step {step}: {broken}{row}')
+        if broken:
+            self._say(
+                f'step {step}: {broken}; the step is skipped, {self._skipped} in a row '
+                f'of skip_nonfinite={limit}'
+            )
+
     def _read(self) -> bool:
         stop = False
         if self._metrics is not None:
             step, metrics = self._metrics
             metrics = jax.device_get(metrics)
             self._metrics = None
-            for name, value in metrics.items():
-                if name.startswith('loss/') and not np.isfinite(value):
-                    raise NonFiniteLossError(
-                        f'step {step}: the loss of width {name[5:]} is {value}'
-                    )
-            # A compiled ReLU may turn NaN into 0, and so hide it from the loss.
-            if not np.isfinite(metrics['grad_norm']):
-                raise NonFiniteLossError(
-                    f"step {step}: the gradient's norm is {metrics['grad_norm']}"
-                )
+            self._check(step, first_broken(metrics))
             stop = bool(metrics.get('stop', False))
         if self._sums is not None:
             step, sums = self._sums
             self._sums = None
             sums = jax.device_get(sums)
             scalars = {
-                f'train/{name}': float(value) / float(sums['count'])
+                # Of a log interval all of whose steps were skipped, 0.
+                f'train/{name}': float(value) / max(float(sums['count']), 1.0)
                 for name, value in sums.items()
                 if name != 'count'
             }
@@ -276,7 +283,8 @@ def _validated(run: Run, checkpoints: Checkpoints, workdir: pathlib.Path) -> Res
     prefix = 'ema' if run.config.ema_decay else 'eval'
     lines = read_metrics(workdir / 'metrics.jsonl')
     of_best = [line for line in lines if line['step'] == checkpoints.best]
-    return next(filter(None, (unflat(prefix, line) for line in of_best)))
+    known = list(filter(None, (unflat(prefix, line) for line in of_best)))
+    return known[0] if known else _results_of_best(run, checkpoints, 'validation')
 
 
 def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
@@ -294,9 +302,7 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
     else:
         checkpoints.wait()
         step = checkpoints.best
-        best = checkpoints.load(step, average=bool(run.config.ema_decay))
-        params, stats = replicated((best.params, best.stats))
-        results = run.evaluate(params, stats, 'test')
+        results = _results_of_best(run, checkpoints, 'test')
         for writer in writers:
             writer.write_scalars(
                 run.total_steps, {**flat('test', results), 'test/best_step': step}
@@ -304,6 +310,12 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
             writer.flush()
     say(f'test with the best checkpoint, of step {step}: {run.results_line(results)}')
     return results
+
+
+def _results_of_best(run: Run, checkpoints: Checkpoints, split: str) -> Results:
+    best = checkpoints.load(checkpoints.best, average=bool(run.config.ema_decay))
+    params, stats = replicated((best.params, best.stats))
+    return run.evaluate(params, stats, split)
 
 
 def unflat(prefix: str, scalars: Mapping[str, float]) -> Results:

@@ -1,10 +1,11 @@
 """Where the numbers of a run go: `metrics.jsonl` always, TensorBoard where wanted."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TextIO
 
 
 class Writer(Protocol):
@@ -54,13 +55,22 @@ class JsonLines:
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line."""
         line = {'step': int(step), **{k: float(v) for k, v in scalars.items()}}
-        with open(self._path, 'a') as file:
+        with self._opened() as file:
             file.write(json.dumps(line) + '\n')
 
     def flush(self) -> None:
         """Returns when all lines are on the disk."""
-        with open(self._path, 'a') as file:
+        with self._opened() as file:
             os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        try:
+            with open(self._path, 'a') as file:
+                yield file
+        except OSError as error:
+            # That of a full disk names no file.
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 class TensorBoard:
@@ -95,19 +105,18 @@ class TensorBoard:
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
-    """Returns the lines of a metrics file, up to one that was cut short.
+    """Returns the lines of a metrics file, without one that was cut short or damaged.
 
     Example:
         >>> read_metrics('/nowhere/metrics.jsonl')
         []
     """
-    lines = []
     try:
-        with open(path) as file:
-            for line in file:
-                lines.append(json.loads(line))
+        text = pathlib.Path(path).read_bytes().decode(errors='replace')
     except FileNotFoundError:
         return []
-    except json.JSONDecodeError:
-        return lines
-    return lines
+    lines = []
+    for line in text.split('\n'):
+        with contextlib.suppress(ValueError, RecursionError):
+            lines.append(json.loads(line))
+    return [line for line in lines if isinstance(line, dict) and 'step' in line]

@@ -170,8 +170,12 @@ def prefetched(
     yield from queue
 
 
-def shared_between_devices(batch_size: int) -> int:
+def shared_between_devices(batch_size: int, name: str = 'batch_size') -> int:
     """Returns how many examples each process reads of a batch of all devices.
+
+    Args:
+        batch_size: examples in a batch of all devices.
+        name: the field that says so.
 
     Raises:
         ValueError: the devices do not divide the batch.
@@ -185,7 +189,7 @@ def shared_between_devices(batch_size: int) -> int:
         below = batch_size // devices * devices
         nearest = f'{below} or {below + devices}' if below else str(devices)
         raise ValueError(
-            f'batch_size={batch_size} does not divide over {devices} devices; '
+            f'config.{name}={batch_size} does not divide over {devices} devices; '
             f'try {nearest}'
         )
     return batch_size // devices * jax.local_device_count()

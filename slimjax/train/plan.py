@@ -20,9 +20,9 @@ from slimjax.insight.topology import (
     memory_limit,
     topology_devices,
 )
+from slimjax.train.network import build_model
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import AXIS
-from slimjax.train.run import build_model
 from slimjax.train.state import abstract_variables, create_state
 from slimjax.train.step import make_train_step, metric_names
 

@@ -193,7 +193,7 @@ class Bar:
     Args:
         total: number of things to do.
         say: prints a line for a person.
-        stream: what may be a terminal.
+        stream: what may be a terminal; None for the standard output.
 
     Example:
         >>> bar = Bar(2, print)
@@ -202,10 +202,10 @@ class Bar:
     """
 
     def __init__(
-        self, total: int, say: Callable[[str], None], stream: TextIO = sys.stdout
+        self, total: int, say: Callable[[str], None], stream: TextIO | None = None
     ):
-        self._total, self._say, self._stream = total, say, stream
-        self._terminal = say is print and stream.isatty()
+        self._total, self._say, self._stream = total, say, stream or sys.stdout
+        self._terminal = say is print and self._stream.isatty()
         self.done = 0
 
     def __call__(self, done: int, total: int, name: str) -> None:

@@ -1,31 +1,28 @@
 """A run: a checked config with its data, model, optimiser and mapped functions."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
 from jax import Array
 
 from slimjax.channel_file import with_channels
-from slimjax.config import check, model_options
+from slimjax.config import check
 from slimjax.data import pipeline
 from slimjax.data.sources import load_source
-from slimjax.detection.configuration import build_detector
-from slimjax.detection.model import SlimmableRCNN
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
-from slimjax.models import SlimmableClassifier, create_model
 from slimjax.models.grid import width_grid
-from slimjax.models.slim_layers import layers_and_shapes
 from slimjax.norm import SHARED_STATS
 from slimjax.train import report
 from slimjax.train.calibration import RunCalibration
 from slimjax.train.frozen import freeze
+from slimjax.train.limits import check_batch, check_memory
+from slimjax.train.network import build_model
 from slimjax.train.optimizer import make_optimizer
 from slimjax.train.parallel import (
     AXIS,
@@ -38,73 +35,7 @@ from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
 from slimjax.train.step import Batch, make_train_step, metric_names
 from slimjax.train.universal import UniversalStep, universal_metric_names
-from slimjax.width import ChannelTable, Width, width_name
-
-
-def build_model(
-    config: Mapping[str, Any], *, axis_name: str | None = None
-) -> SlimmableClassifier | SlimmableRCNN:
-    """Returns the network that a complete config describes.
-
-    Args:
-        config: see `slimjax.config_fields`.
-        axis_name: the mapped axis of devices that it will run under, if any.
-
-    Raises:
-        ValueError: a width at which the network has no channels, for example; says so
-            without having compiled anything.
-
-    Example:
-        >>> from slimjax.config import complete
-        >>> build_model(complete({'model': 'resnet14', 'widths': (0.5, 1.0)})).widths
-        (0.5, 1.0)
-    """
-    if config['detector']:
-        return build_detector(config, axis_name=axis_name)
-    model = create_model(
-        config['model'],
-        num_classes=config['num_classes'],
-        **model_options(config),
-        norm_batch=config['norm_batch'],
-        dtype=jnp.dtype(config['dtype']),
-        param_dtype=jnp.dtype(config['param_dtype']),
-        axis_name=axis_name,
-        **{name: _plain(value) for name, value in config['model_fields'].items()},
-    )
-    size = config['image_size']
-    shape = size, size, config['image_channels']
-    images = jax.ShapeDtypeStruct((1, *shape), 'float32')
-    try:
-        layers, variables = layers_and_shapes(model, shape)
-        for width in model.widths:
-            apply = functools.partial(model.apply, width=width)
-            jax.eval_shape(apply, variables, images)
-        _check_tables(model.widths, layers)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f'config: {config["model"]} cannot be built at widths '
-            f'{tuple(map(width_name, model.widths))} for images of {size} px: {error}'
-        ) from error
-    return model
-
-
-def _check_tables(widths: Sequence[Width], layers: Collection[str]) -> None:
-    """Refuses channel tables of another network, some of whose layers nobody asks for.
-
-    Such is the tail of MobileNet v2, where it is not slim.
-    """
-    for width in widths:
-        channels = width.channels if isinstance(width, ChannelTable) else ()
-        unused = [path for path, _ in channels if path not in layers]
-        if unused:
-            raise ValueError(
-                f'channel table {width.name!r} states {unused[0]!r}, and the network '
-                'has no such layer whose channels change'
-            )
-
-
-def _plain(value):
-    return tuple(value) if isinstance(value, list) else value
+from slimjax.width import width_name
 
 
 class Run:
@@ -130,9 +61,10 @@ class Run:
         check(config)
         self.config = with_channels(config)
         self.local_batch = shared_between_devices(config.batch_size)
-        shared_between_devices(config.eval_batch_size)
-        self._check_batch()
+        shared_between_devices(config.eval_batch_size, 'eval_batch_size')
+        check_batch(config)
         self.model = build_model(config, axis_name=AXIS)
+        check_memory(config, self.model, self.image_shape)
         self._sources = {}
         train = self.source('train')
         self.clock = Clock(len(train), config.batch_size)
@@ -153,28 +85,6 @@ class Run:
         if frozen := self.config.frozen_width:
             return freeze(optimizer, self.model, frozen, self.image_shape)
         return optimizer
-
-    def _check_batch(self) -> None:
-        config = self.config
-        part = config.batch_size // jax.device_count()
-        if part % config.accumulate_steps:
-            raise ValueError(
-                f'config.accumulate_steps={config.accumulate_steps} does not divide '
-                f'the {part} examples of each device (batch_size='
-                f'{config.batch_size} on {jax.device_count()} devices)'
-            )
-        part //= config.accumulate_steps
-        group = config.norm_batch
-        whole = part * jax.device_count()
-        if isinstance(group, int) and (
-            whole % group or max(group, part) % min(group, part)
-        ):
-            raise ValueError(
-                f'config.norm_batch={group} does not divide into batch_size='
-                f'{config.batch_size}: each of {jax.device_count()} devices computes '
-                f'{part} examples at a time; choose a divisor of {part}, or a multiple '
-                f'of it that divides {whole}'
-            )
 
     def _metric_names(self) -> tuple[str, ...]:
         if self.sandwich is None:
@@ -370,6 +280,7 @@ class Run:
             'config': report.jsonable(self.config),
             'class_names': list(source.class_names),
             'data': self.fingerprint,
+            'examples': len(source),
             'versions': report.versions(),
             'git_commit': report.git_commit(),
         }

@@ -9,6 +9,7 @@ import ml_collections
 
 from slimjax.data.coco_format.layout import split_folder
 from slimjax.detection.run import DetectionRun, first_bucket
+from slimjax.train.agreement import check_agreement
 from slimjax.train.run import Run
 
 
@@ -16,8 +17,10 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
     """Returns the run that a complete config describes.
 
     Raises:
-        ValueError: a config that cannot run, before anything is compiled.
+        ValueError: a config that cannot run, before anything is compiled, or another
+            one than that of another process.
     """
+    check_agreement(config)
     return DetectionRun(config) if config.detector else Run(config)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import optax
 
 UNITS = ('steps', 'epochs', 'examples')
+# A step number is an int32.
+_MOST_STEPS = 2**31 - 1
 SCHEDULES = ('constant', 'multistep', 'exponential', 'linear', 'cosine')
 
 
@@ -44,9 +46,9 @@ class Clock:
             name: such as `'warmup'`.
 
         Raises:
-            ValueError: two units at once.
+            ValueError: two units at once, or more steps than can be counted.
         """
-        return self._convert(*given_unit(config, name))
+        return self._convert(name, *given_unit(config, name))
 
     def epoch_start(self, epoch: float) -> int:
         """Returns the first step of which `epoch` epochs are over.
@@ -57,20 +59,26 @@ class Clock:
         """
         return math.ceil(round(epoch * self.steps_per_epoch, 6))
 
-    def _convert(self, value: float, unit: str) -> int:
+    def _convert(self, name: str, value: float, unit: str) -> int:
         steps = {
             'steps': value,
             'epochs': value * self.steps_per_epoch,
             'examples': value / self.batch_size,
         }[unit]
+        if steps > _MOST_STEPS:
+            raise ValueError(
+                f'config.{name}_{unit}={value} is {steps:.3g} steps; at most '
+                f'{_MOST_STEPS:,} can be counted'
+            )
         return max(1, round(steps)) if value > 0 else 0
 
     def milestones(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Returns the steps at which a multistep schedule decays, in their order."""
         values, unit = given_unit(config, 'milestone', empty=())
+        steps = sorted(self._convert('milestone', value, unit) for value in values)
         if unit == 'epochs':
-            return tuple(sorted(self.epoch_start(epoch) for epoch in values))
-        return tuple(sorted(self._convert(value, unit) for value in values))
+            steps = sorted(self.epoch_start(epoch) for epoch in values)
+        return tuple(steps)
 
 
 def given_unit(config: Mapping[str, Any], name: str, empty: Any = 0):

@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
+from slimjax.train.finite import unless_finite, with_hidden
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import (
     Aux,
@@ -122,8 +123,7 @@ def updated(
     gradients: Any,
     stats: Any,
     metrics: Mapping[str, Array],
-    *,
-    ema_decay: float,
+    config: Mapping[str, Any],
 ) -> tuple[TrainState, dict[str, Array]]:
     """Applies averaged gradients once; returns the next state, and all metrics.
 
@@ -133,10 +133,11 @@ def updated(
         gradients: of all widths together, the same on all devices.
         stats: the collections after the step, likewise.
         metrics: likewise; those of the state's `sums` are added up there.
-        ema_decay: of the moving averages, where the state has them.
+        config: `ema_decay` of the moving averages, where the state has them, and
+            `skip_nonfinite`, 0 if left out.
     """
     norm = optax.global_norm(gradients).astype(jnp.float32)
-    metrics = {**metrics, 'grad_norm': norm}
+    metrics = {**with_hidden(metrics, stats), 'grad_norm': norm}
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     sums = {
@@ -148,9 +149,11 @@ def updated(
         params=params,
         stats=stats,
         opt_state=opt_state,
-        average=_averaged(state, params, stats, ema_decay),
+        average=_averaged(state, params, stats, config['ema_decay']),
         sums=sums,
     )
+    if config.get('skip_nonfinite'):
+        new_state = unless_finite(state, new_state, metrics)
     return new_state, metrics
 
 
@@ -159,8 +162,8 @@ def finished(
     optimizer: optax.GradientTransformation,
     found: tuple[Any, Any, Mapping[str, Array]],
     batch: Batch,
+    config: Mapping[str, Any],
     *,
-    ema_decay: float,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Averages over devices what a step found, and applies it once.
@@ -170,16 +173,14 @@ def finished(
         optimizer: whose update it is.
         found: gradients, collections and metrics of this device.
         batch: holds `stop` where a process may ask for the end.
-        ema_decay: of the moving averages, where the state has them.
+        config: as in `updated`.
         axis_name: the mapped axis of devices, if any.
 
     Returns:
         The next state and all metrics; `stop` is the largest of any device.
     """
     gradients, stats, metrics = averaged(found, axis_name) if axis_name else found
-    new_state, metrics = updated(
-        state, optimizer, gradients, stats, metrics, ema_decay=ema_decay
-    )
+    new_state, metrics = updated(state, optimizer, gradients, stats, metrics, config)
     if 'stop' in batch:
         stop = batch['stop']
         metrics['stop'] = lax.pmax(stop, axis_name) if axis_name else stop
@@ -197,9 +198,9 @@ def make_train_step(
         model: its `axis_name` is the name of the mapped axis; None for no mapping.
         optimizer: applied once, to the gradients of all widths together.
         config: `seed`, `label_smoothing`, `label_smoothing_form`, `distill`, `reduce`,
-            `loss_weights`, `accumulate_steps`, `ema_decay`, `frozen_width` (none if
-            left out), and the device's part of the augmentation: `jitter`, `lighting`,
-            `mean`, `std`.
+            `loss_weights`, `accumulate_steps`, `ema_decay`, `frozen_width` and
+            `skip_nonfinite` (none if left out), and the device's part of the
+            augmentation: `jitter`, `lighting`, `mean`, `std`.
 
     Returns:
         `step(state, batch) -> (state, metrics)` with a device's part of the batch,
@@ -224,7 +225,7 @@ def make_train_step(
             optimizer,
             (gradients, stats, metrics),
             batch,
-            ema_decay=config['ema_decay'],
+            config,
             axis_name=axis_name,
         )
 

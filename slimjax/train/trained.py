@@ -13,7 +13,8 @@ from slimjax.detection.backbone import PyramidBackbone, backbone_of
 from slimjax.detection.run import first_bucket
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.train.checkpoint import load_variables
-from slimjax.train.run import Run, build_model
+from slimjax.train.network import build_model
+from slimjax.train.run import Run
 from slimjax.train.runs import make_run
 from slimjax.train.state import abstract_variables
 from slimjax.variables import check_shapes

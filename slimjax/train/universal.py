@@ -279,7 +279,7 @@ class UniversalStep:
             total['gradients'],
             {**state.stats, **total['stats']},
             metrics,
-            ema_decay=self._config['ema_decay'],
+            self._config,
         )
         if rest['stop'] is not None:
             metrics['stop'] = lax.pmax(rest['stop'], axis_name)

@@ -7,7 +7,8 @@ from slimjax.compare.cost import forward_macs, training_macs
 from slimjax.compare.network import stretched
 from slimjax.config import complete
 from slimjax.insight.cost import width_costs
-from slimjax.train.run import Run, build_model
+from slimjax.train.network import build_model
+from slimjax.train.run import Run
 from tests.train.runs import tiny_config
 
 # Of the tiny config, at widths 1.0 and 0.5.

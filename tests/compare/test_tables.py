@@ -9,7 +9,8 @@ from slimjax.compare.harness import plan, train_all
 from slimjax.compare.results import comparison_results
 from slimjax.compare.tables import drawn_tables
 from slimjax.insight.cost import width_costs
-from slimjax.train.run import Run, build_model
+from slimjax.train.network import build_model
+from slimjax.train.run import Run
 from tests.train.runs import tiny_config
 
 # Of the tiny config, at widths 1.0 and 0.5.

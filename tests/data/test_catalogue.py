@@ -130,6 +130,7 @@ assert len(source) == 1197 and source[3].image
 """
 
 
+@pytest.mark.slow
 def test_four_processes_prepare_the_digits_at_once_and_quietly(tmp_path):
     command = [sys.executable, '-c', PREPARE, str(tmp_path)]
     processes = [

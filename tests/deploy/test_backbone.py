@@ -13,8 +13,8 @@ from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import MANIFEST
 from slimjax.detection import backbone_of, create_model, init_variables
 from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.network import build_model
 from slimjax.train.report import jsonable
-from slimjax.train.run import build_model
 from slimjax.train.trained import open_network
 from slimjax.variables import split_variables
 from tests.deploy.networks import drawn, write_bundle

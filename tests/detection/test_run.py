@@ -18,9 +18,9 @@ from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.loop import train
 from slimjax.train.metrics import read_metrics
+from slimjax.train.network import build_model
 from slimjax.train.parallel import replicated
 from slimjax.train.report import silent
-from slimjax.train.run import build_model
 from slimjax.train.runs import final_split, make_run
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import initial_variables
@@ -45,6 +45,7 @@ def uninterrupted(scenes, tmp_path_factory):
     return workdir, results, said
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_the_uninterrupted_one(
     scenes, uninterrupted, tmp_path
 ):
@@ -170,11 +171,14 @@ def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, me
 
 def test_the_command_line_changes_settings_of_a_preset():
     config = load_config(f'{CONFIGS / "coco.py"}:mask_rcnn')
-    changes = {'detections': '7', 'buckets': '((64,96),)'}
+    changes = {'detections': '7', 'buckets': '((64,96),)', 'norm': 'group'}
     flags = [f'--config.model_fields.{name}={value}' for name, value in changes.items()]
     change(config, ['--config.preset=tiny', *flags])
-    assert config.model_fields.to_dict() == {'detections': 7, 'buckets': ((64, 96),)}
-    assert build_model(config).settings.detection_candidates == 256
+    stated = {'detections': 7, 'buckets': ((64, 96),), 'norm': 'group'}
+    assert config.model_fields.to_dict() == stated
+    model = build_model(config)
+    assert model.settings.detection_candidates == 256
+    assert model.stats_collections(0.25) == ()  # GroupNorm has none.
 
 
 @pytest.mark.parametrize('detector', ['faster_rcnn', 'mask_rcnn', 'keypoint_rcnn'])

@@ -107,6 +107,7 @@ def frozen_step():
     return model, *jax.device_get((state, after, metrics))
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_bit_for_bit():
     model, before, after, _ = frozen_step()
     kept = trained(before.params, model.settings)
@@ -137,16 +138,18 @@ def test_each_width_tells_all_of_its_losses():
 
 
 @pytest.mark.slow
-def test_four_devices_do_what_one_does():
+def test_four_devices_do_what_one_does_in_four_parts():
     model, before, after, metrics = frozen_step()
     optimizer = optimizer_of(model)
-    step = jax.jit(make_detection_step(model, optimizer, CONFIG))
+    # As in the published codes, a loss is a mean over what a device has drawn, and
+    # images differ in the positive boxes that masks are learnt from.
+    in_parts = {**CONFIG, 'accumulate_steps': 4}
+    step = jax.jit(make_detection_step(model, optimizer, in_parts))
     alone, own_metrics = step(before, batch_of(4))
-    # Means over a device's images are averaged: all images have as many draws.
     for name, each in own_metrics.items():
-        np.testing.assert_allclose(metrics[name], each, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(metrics[name], each, rtol=1e-5, err_msg=name)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         after.params,
         alone.params,
     )
@@ -203,8 +206,9 @@ def test_a_crowd_is_not_learnt():
 
 
 @pytest.mark.slow
-def test_training_from_scratch_learns_four_images_at_both_widths():
-    model = tiny()
+@pytest.mark.parametrize('norm', ['batch', 'group'])
+def test_training_from_scratch_learns_four_images_at_both_widths(norm):
+    model = tiny(norm=norm)
     optimizer = optax.adam(3e-3)
     state, batch = state_of(model, optimizer), batch_of(4)
     step = jax.jit(make_detection_step(model, optimizer, CONFIG))
@@ -214,8 +218,11 @@ def test_training_from_scratch_learns_four_images_at_both_widths():
             state, metrics = step(state, batch)
             losses.append(jax.device_get(metrics))
     for width in ('0.5', '1.0'):
-        # 0.11 and 0.14 of the first were seen.
+        # 0.11 and 0.14 of the first were seen, with BatchNorm.
         assert losses[-1][f'loss/{width}'] < 0.35 * losses[0][f'loss/{width}']
+    if norm == 'group':
+        assert not state.stats
+        return
     # Each width has kept statistics of its own.
     means = [
         state.stats[f'batch_stats_{width}']['backbone']['stem']['norm']['mean']

@@ -13,7 +13,7 @@ from slimjax.insight.device_cost import device_costs
 from slimjax.insight.energy import NoMeterError
 from slimjax.insight.plot_device_cost import plot_device_costs
 from slimjax.insight.table import results_table
-from slimjax.train.run import build_model
+from slimjax.train.network import build_model
 from slimjax.train.state import initial_variables
 from tests.train.runs import TINY, run_python, tiny_config
 

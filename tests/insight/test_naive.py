@@ -13,6 +13,7 @@ def silent(line):
     pass
 
 
+@pytest.mark.slow
 def test_both_runs_are_trained_calibrated_and_go_on_where_they_stopped(tmp_path):
     config = tiny_config(num_train_steps=4, eval_steps=2, log_steps=2)
     asked = []

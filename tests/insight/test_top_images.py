@@ -44,6 +44,7 @@ def test_a_run_is_opened_from_its_folder_alone(workdir, trained):
         open_run(workdir, ['--seed=1'])
 
 
+@pytest.mark.slow
 def test_what_was_calibrated_is_opened_with_its_own_widths(workdir):
     config = open_run(workdir).run.config
     config.widths = (0.5, 0.75, 1.0)

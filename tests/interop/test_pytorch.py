@@ -14,6 +14,7 @@ from slimjax.interop.pytorch import export_torch, load_torch, torch_state_dict
 from slimjax.interop.torch_file import read_torch_file, write_torch_file
 from slimjax.models import create_model
 from tests.models import golden
+from tests.slow import slow_but
 
 # Of each published checkpoint: its tensors, and the checksum of their sorted names
 # and shapes (1,000 classes, norm counters included, without `module.`).
@@ -61,7 +62,9 @@ def test_names_and_shapes_are_the_published_ones(name):
     assert (len(shapes), checksum(shapes)) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize('name', PUBLISHED)
+@pytest.mark.parametrize(
+    'name', slow_but(PUBLISHED, 's_shufflenet', 'autoslim_mobilenet_v1')
+)
 def test_what_is_read_is_written_again(name):
     model, state = small(name)
     written = torch_state_dict(load_torch(state, model), model)
@@ -181,7 +184,7 @@ def unit(conv, norm, kernel):
         yield f'{norm}.{leaf}', kernel[:1]
 
 
-@pytest.mark.parametrize('name', TORCHVISION)
+@pytest.mark.parametrize('name', slow_but(TORCHVISION, 'mobilenet_v2'))
 def test_a_network_of_torchvision_becomes_width_one(name):
     expected, shapes = TORCHVISION[name], dict(torchvision_shapes(name))
     assert (len(shapes), checksum(shapes)) == (expected['tensors'], expected['names'])
@@ -199,7 +202,8 @@ def test_a_network_of_torchvision_becomes_width_one(name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'by'), [('resnet14', 'l1'), ('mobilenet_v2', 'bn_scale')]
+    ('name', 'by'),
+    slow_but([('resnet14', 'l1'), ('mobilenet_v2', 'bn_scale')], ('resnet14', 'l1')),
 )
 def test_a_sorted_network_is_the_same_at_width_one_with_its_best_channels_first(
     name, by

@@ -1,6 +1,7 @@
 """Sizes, names, types and errors of the models."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from slimjax.models import create_model
 from tests.models import independent
 from tests.models.copying import at, copied, kernel_of, units
 from tests.shapes import unchecked
+from tests.slow import slow_but
 
 WIDTHS = {
     'mobilenet_v1': (0.25, 0.5, 0.75, 1.0),
@@ -76,14 +78,13 @@ def test_a_network_of_one_width_is_physically_narrow(name, width, total):
 
 @pytest.mark.parametrize(
     ('name', 'widths'),
-    [
-        ('mobilenet_v1', WIDTHS['mobilenet_v1']),
+    slow_but(
+        [
+            ('mobilenet_v1', WIDTHS['mobilenet_v1']),
+            *((name, WIDTHS[name][:1]) for name in WIDTHS),
+        ],
         ('mobilenet_v1', WIDTHS['mobilenet_v1'][:1]),
-        *(
-            pytest.param(name, WIDTHS[name][:1], marks=pytest.mark.slow)
-            for name in ('mobilenet_v2', 'shufflenet', 'resnet50')
-        ),
-    ],
+    ),
 )
 def test_kernels_are_drawn_by_the_fan_out_of_the_widest_network(name, widths):
     # For one narrow width, a network trained alone, that is the narrow network's.
@@ -104,14 +105,23 @@ def test_kernels_are_drawn_by_the_fan_out_of_the_widest_network(name, widths):
     assert not classifier['bias'].any()
 
 
-@pytest.mark.parametrize('name', WIDTHS)
-@pytest.mark.parametrize('norm', ['private', 'shared_affine', 'shared'])
+@pytest.mark.parametrize(
+    ('name', 'norm'),
+    slow_but(
+        list(itertools.product(WIDTHS, ['private', 'shared_affine', 'shared'])),
+        ('mobilenet_v1', 'shared'),
+        ('mobilenet_v2', 'private'),
+        ('shufflenet', 'shared_affine'),
+        ('resnet50', 'private'),
+    ),
+)
 def test_a_pass_changes_the_collections_that_are_named_and_no_other(name, norm):
     check_changed_collections(
         create_model(name, num_classes=5, widths=WIDTHS[name][::2], norm=norm)
     )
 
 
+@pytest.mark.slow
 def test_a_private_tail_leaves_no_shared_collection_to_change():
     model = create_model('mobilenet_v2', widths=(0.35, 1.0), shared_tail_norm=False)
     check_changed_collections(model)
@@ -149,9 +159,18 @@ def test_the_tail_of_mobilenet_v2_is_shared_as_published_or_private():
     assert 'batch_stats' not in private
 
 
-@pytest.mark.parametrize('name', ['mobilenet_v1', 'mobilenet_v2', 'shufflenet'])
 @pytest.mark.parametrize(
-    ('size', 'channels', 'small'), [(33, 3, False), (48, 1, False), (31, 1, True)]
+    ('name', 'size', 'channels', 'small'),
+    slow_but(
+        [
+            (name, *image)
+            for name in ('mobilenet_v1', 'mobilenet_v2', 'shufflenet')
+            for image in ((33, 3, False), (48, 1, False), (31, 1, True))
+        ],
+        ('mobilenet_v1', 31, 1, True),
+        ('mobilenet_v2', 48, 1, False),
+        ('shufflenet', 33, 3, False),
+    ),
 )
 def test_any_image_size_batch_and_class_count(name, size, channels, small):
     check_logits(name, size, channels, small, WIDTHS[name][::2])
@@ -210,8 +229,8 @@ def test_features_are_the_last_maps_of_each_resolution(name, width, maps, pooled
     ('name', 'sides'),
     [
         ('mobilenet_v1', [32, 32, 16, 8, 4]),
-        ('mobilenet_v2', [32, 32, 16, 8, 4]),
-        ('shufflenet', [16, 8, 4]),
+        pytest.param('mobilenet_v2', [32, 32, 16, 8, 4], marks=pytest.mark.slow),
+        pytest.param('shufflenet', [16, 8, 4], marks=pytest.mark.slow),
         ('resnet14', [32, 16, 8, 4]),
     ],
 )

@@ -24,8 +24,6 @@ CASES = [
         name,
         width,
         id=f'{name}-{width}',
-        # What one network needs to be compiled takes half a minute and more.
-        marks=[] if (name, width) == ('mobilenet_v1', 0.25) else [pytest.mark.slow],
     )
     for name, (_, widths) in MODELS.items()
     for width in widths
@@ -130,6 +128,8 @@ def assert_close(found, expected, rtol, atol=0.0):
     )
 
 
+# What one network needs to be compiled takes half a minute and more.
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'width'), CASES)
 def test_a_width_is_a_network_of_its_own(name, width):
     """The published one, the narrow one; it leaves alone what is other widths'."""

@@ -38,6 +38,7 @@ def supernet(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_from_a_supernet_to_tables_that_are_trained(supernet, tmp_path):
     output, said = tmp_path / 'channels.json', []
     search_workdir(supernet, '0.5,0.25', output, Settings(), say=said.append)

@@ -7,6 +7,7 @@ import pytest
 from slimjax.insight.hlo import all_reduces, computations
 from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
 from slimjax.train.step import metric_names
+from tests.slow import slow_but
 from tests.train.test_step import batches, setup
 
 EXCHANGES = ('all-', 'reduce-scatter', 'collective', 'send', 'recv')
@@ -52,7 +53,7 @@ def assert_one_all_reduce(program, state, widths):
     ]
 
 
-@pytest.mark.parametrize('devices', [1, 2, 4])
+@pytest.mark.parametrize('devices', slow_but([1, 2, 4], 4))
 def test_a_step_is_one_all_reduce_on_any_number_of_devices(devices):
     widths = (0.25, 1.0)
     program, state = sharded_program(devices, widths=widths)
@@ -68,6 +69,7 @@ def test_the_pmapped_step_is_one_all_reduce():
     assert_one_all_reduce(lowered.compile().as_text(), state, widths)
 
 
+@pytest.mark.slow
 def test_more_widths_add_only_their_norms_to_the_all_reduce():
     widths = (0.25, 0.5, 0.75, 1.0)
     program, state = sharded_program(4, widths=widths)
@@ -78,6 +80,7 @@ def test_more_widths_add_only_their_norms_to_the_all_reduce():
     assert size(state.params) - norms == size(alone.params)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_share_one_all_reduce():
     widths = (0.25, 1.0)
     program, state = sharded_program(2, widths=widths, accumulate_steps=2)

@@ -62,6 +62,7 @@ def test_averages_that_no_batch_can_calibrate_are_refused_at_once(tmp_path):
         train(config, tmp_path, say=SAY)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_calibrated_before_they_are_scored(tmp_path):
     config = tiny_config(
         ema_decay=0.9, calibration_examples=64, calibration_transform='train'

@@ -11,6 +11,7 @@ from slimjax.config import complete
 from slimjax.models import MODELS, create_model
 from slimjax.train.optimizer import decay_mask, make_optimizer
 from tests.recipes import RECIPES, load
+from tests.slow import slow_but
 
 # Parameters of the published networks that decay, and those of depthwise kernels that
 # do not, counted over the state dictionaries of the published code.
@@ -72,7 +73,9 @@ def test_a_recipe_states_the_published_optimizer(name):
     assert config.seed == 1995
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+    'name', slow_but(MODELS, 's_mobilenet_v2', 's_shufflenet', 's_resnet50')
+)
 def test_every_parameter_decays_or_not_as_published(name):
     found = shapes(name)
     roles = {path: role(path, shape) for path, (shape, _) in found.items()}

@@ -23,7 +23,8 @@ def newest(workdir):
         return checkpoints.load(checkpoints.newest)
 
 
-def start_both(workdir, **changes):
+def start_both(workdir, second=None, **changes):
+    """Starts two processes; `second` are further changes for the second alone."""
     with socket.socket() as probe:
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
@@ -37,6 +38,7 @@ def start_both(workdir, **changes):
                 norm_batch='global',
                 learning_rate=RATE,
                 **changes,
+                **(second or {} if index else {}),
             ),
             env=environment(devices=2),
             stdout=subprocess.PIPE,

@@ -10,8 +10,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
-from slimjax.train.checkpoint import MIGRATIONS, Checkpoints, load_variables
+from slimjax.train.checkpoint import Checkpoints, load_variables
+from slimjax.train.checkpoint_folder import MIGRATIONS
 from slimjax.train.metrics import read_metrics
 from tests.train.runs import ROOT, command, environment, run
 
@@ -19,10 +21,11 @@ from tests.train.runs import ROOT, command, environment, run
 def contents(workdir):
     """All arrays of the newest checkpoint, and the metrics file."""
     with Checkpoints(pathlib.Path(workdir) / 'checkpoints') as checkpoints:
-        step = checkpoints.newest
-        names = ['params', 'stats', 'training']
-        parts = checkpoints._load(step, *names)
-        best = checkpoints.best
+        step, best = checkpoints.newest, checkpoints.best
+    path = pathlib.Path(workdir, 'checkpoints', str(step))
+    parts = ocp.load_checkpointables(
+        path, dict.fromkeys(['params', 'stats', 'training'])
+    )
     leaves = {
         jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
         for path, leaf in jax.tree_util.tree_leaves_with_path(parts)
@@ -68,6 +71,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, wo
     assert not list(tmp_path.rglob('*tmp*'))
 
 
+@pytest.mark.slow
 def test_stopping_early_and_going_on_is_the_same_run(uninterrupted, tmp_path):
     run(tmp_path, num_train_steps=3, eval_steps=3)
     lines = read_metrics(tmp_path / 'metrics.jsonl')

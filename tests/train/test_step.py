@@ -15,6 +15,7 @@ from slimjax.train.parallel import AXIS, pmapped, replicated, split_over_devices
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import create_state
 from slimjax.train.step import make_train_step, metric_names
+from tests.slow import slow_but
 
 WIDTHS = (0.25, 1.0)
 
@@ -92,7 +93,7 @@ def alone(**changes):
     return state, metrics
 
 
-@pytest.mark.parametrize('norm_batch', ['global', 4])
+@pytest.mark.parametrize('norm_batch', slow_but(['global', 4], 4))
 def test_four_devices_do_what_one_does(norm_batch):
     step, state = setup(AXIS, norm_batch=norm_batch)
     step, state = pmapped(step, donate=True), replicated(state)
@@ -110,6 +111,7 @@ def test_four_devices_do_what_one_does(norm_batch):
         assert len(shards) == 1
 
 
+@pytest.mark.slow
 def test_the_step_runs_under_jit_of_shard_map():
     step, state = setup(AXIS, norm_batch='global')
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -143,6 +145,7 @@ def test_inference_exports_for_cpu_cuda_and_tpu_from_here():
         np.testing.assert_allclose(found, apply(variables, images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulated_parts_make_the_step_of_the_whole_batch():
     whole, _ = alone(norm_batch=4)
     parts, _ = alone(norm_batch=4, accumulate_steps=2)

@@ -200,6 +200,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     assert np.abs(stats['batch_stats_0.75']['stem']['norm']['mean']).max() > 0
 
 
+@pytest.mark.slow
 def test_a_drawn_width_that_is_not_finite_is_named(tmp_path, monkeypatch):
     step = UniversalStep.__call__
 

@@ -177,7 +177,7 @@ def read_annotations(
 def _load(path) -> dict[str, Any]:
     try:
         content = json.loads(pathlib.Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: no JSON: {error}') from None
     for name in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
