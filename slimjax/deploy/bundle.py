@@ -103,6 +103,7 @@ def export_bundle(
     model = model.clone(dtype=jnp.float32, param_dtype=jnp.float32)
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
     widths = widest_first(model.widths)
+    outputs = _outputs(model, variables, image_shape)
     costs = cost_results(model, image_shape)['widths']
     write = {
         'stablehlo': write_stablehlo,
@@ -118,7 +119,7 @@ def export_bundle(
             'kind': to,
             'storage': storage,
             'image_shape': list(image_shape),
-            **_outputs(model, variables, image_shape),
+            **outputs,
             'preprocessing': preprocessing and dict(preprocessing),
             'class_names': list(class_names),
             'versions': report.versions(),
@@ -141,7 +142,14 @@ def export_bundle(
         runs = {name: partial(runtime.infer, width=name) for name in runtime.widths}
         if time_alone:
             runs |= runs_alone(
-                folder, model, variables, image_shape, widths, storage, threads
+                folder,
+                model,
+                variables,
+                image_shape,
+                widths,
+                storage,
+                threads,
+                outputs,
             )
         times = latencies(runs, image_shape, repeats)
         scores = {} if score is None else score(runtime)

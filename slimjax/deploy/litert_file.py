@@ -137,14 +137,9 @@ def in_integers(
     Raises:
         ValueError: an operation that LiteRT's quantiser does not take.
     """
-    rules = [
-        *recipe.static_wi8_ai8(),
-        *(
-            {'regex': '.*', 'operation': each, 'algorithm_key': 'no_quantize'}
-            | {'op_config': {}}
-            for each in ('INPUT', 'OUTPUT')
-        ),
-    ]
+    kept = {'regex': '.*', 'algorithm_key': 'no_quantize', 'op_config': {}}
+    rules = recipe.static_wi8_ai8()
+    rules += [{**kept, 'operation': each} for each in ('INPUT', 'OUTPUT')]
     manager = RecipeManager()
     manager.load_quantization_recipe(rules)
     one_by_one = [{IMAGES: image[None]} for image in images]

@@ -59,6 +59,7 @@ def runs_alone(
     widths: Sequence[Width],
     storage: Storage,
     threads: int,
+    outputs: Mapping[str, Any],
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Returns what runs each width in an ONNX file of its own, by `NAME alone`.
 
@@ -70,13 +71,15 @@ def runs_alone(
         widths: which of the model's.
         storage: of the kernels.
         threads: of ONNX Runtime.
+        outputs: what the manifest tells of them.
     """
     make = partial(_onnx_model(), model, variables, image_shape, storage=storage)
     path, runs = folder / 'alone.onnx', {}
     for width in widths:
         name = width_name(width)
         path.write_bytes(make(widths=(width,)).SerializeToString())
-        manifest = {'widths': {name: {'file': path.name, 'width_index': 0}}}
+        own = {'file': path.name, 'width_index': 0}
+        manifest = {'widths': {name: own}, **outputs}
         backend = OnnxBackend(folder, manifest, threads)
         runs[f'{name} alone'] = partial(backend.run, name)
     path.unlink()

@@ -242,7 +242,7 @@ def test_a_program_that_calls_code_is_refused(copied):
 
 
 def test_batches_of_the_sizes_asked_for_are_made_ready(bundles, monkeypatch):
-    asked = []
+    folder, asked = bundles('stablehlo'), []
     run = StableHloBackend.run
 
     def counted(self, name, images):
@@ -250,7 +250,7 @@ def test_batches_of_the_sizes_asked_for_are_made_ready(bundles, monkeypatch):
         return run(self, name, images)
 
     monkeypatch.setattr(StableHloBackend, 'run', counted)
-    runtime = slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(1, 3))
+    runtime = slimjax.deploy.load(folder, batch_sizes=(1, 3))
     assert asked == [(name, size) for size in (1, 3) for name in WIDTHS]
     programs = [program for program, _ in runtime._backend._programs.values()]
     assert [program._cache_size() for program in programs] == [2, 2, 2]
@@ -258,7 +258,7 @@ def test_batches_of_the_sizes_asked_for_are_made_ready(bundles, monkeypatch):
         runtime.infer(images(size), '0.5')
     assert [program._cache_size() for program in programs] == [2, 2, 2]
     with pytest.raises(ValueError, match=r'batch_sizes=\(0,\)'):
-        slimjax.deploy.load(bundles('stablehlo'), batch_sizes=(0,))
+        slimjax.deploy.load(folder, batch_sizes=(0,))
 
 
 def test_stablehlo_is_read_where_only_jax_is_installed(bundles, network):
