@@ -1,4 +1,4 @@
-"""Several processes of one run must run the same thing, or each waits for the others."""
+"""Several processes of one run must run the same thing, or wait for one another."""
 
 import json
 from collections.abc import Mapping, Sequence
