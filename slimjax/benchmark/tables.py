@@ -16,6 +16,7 @@ from typing import Any
 from slimjax.ablate.studies import STUDIES
 from slimjax.ablate.table import cosine_lines, study_lines
 from slimjax.benchmark import figure
+from slimjax.benchmark.faults import faults_markdown
 from slimjax.compare.table import table_lines
 from slimjax.insight.gain import Gain, gain_rows
 from slimjax.insight.table import markdown, results_markdown
@@ -46,7 +47,7 @@ def _lines(
 
 
 # What writes the files: scripts/benchmark.py; cost.py and report.py; report.py;
-# compare.py; ablate.py.
+# compare.py; ablate.py; and make torture.
 KINDS = {
     'benchmark': figure.markdown,
     'widths': _one(results_markdown),
@@ -54,6 +55,7 @@ KINDS = {
     'comparison': _lines(table_lines),
     **{name: _lines(partial(study_lines, name=name)) for name in STUDIES},
     'cosines': _lines(cosine_lines),
+    'faults': _one(faults_markdown),
 }
 
 

@@ -86,6 +86,7 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=clear,
         )
+        self._saving = None
 
     def __enter__(self) -> 'Checkpoints':
         return self
@@ -93,7 +94,10 @@ class Checkpoints:
     def __exit__(self, kind, *_) -> None:
         # What went wrong first is what is told.
         with contextlib.suppress(Exception) if kind else self._explained():
-            self._checkpointer.close()
+            try:
+                self._finish_saving()
+            finally:
+                self._checkpointer.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -162,7 +166,8 @@ class Checkpoints:
         facts = {'format_version': FORMAT_VERSION, 'step': step, SCORE: score}
         meta = sealed({**meta, **facts}, parts)
         with self._explained():
-            self._checkpointer.save_checkpointables_async(
+            self._finish_saving()
+            self._saving = self._checkpointer.save_checkpointables_async(
                 step,
                 {**parts, 'meta': meta},
                 force=True,
@@ -176,7 +181,14 @@ class Checkpoints:
             OSError: it cannot be written.
         """
         with self._explained():
+            self._finish_saving()
             self._checkpointer.wait()
+
+    def _finish_saving(self) -> None:
+        # A save of which nobody takes the result keeps a thread and three files.
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns `meta.json` of a checkpoint.

@@ -1,5 +1,6 @@
 """`make torture`: seeded, bounded in time, and resumable."""
 
+import subprocess
 import time
 
 import pytest
@@ -33,7 +34,10 @@ def _option(config, name, default):
 
 def _ledger(config) -> Ledger:
     if not hasattr(config, 'torture_ledger'):
-        config.torture_ledger = Ledger(_option(config, 'torture_seed', None))
+        config.torture_ledger = Ledger(
+            _option(config, 'torture_seed', None),
+            _option(config, 'torture_minutes', 30.0),
+        )
     return config.torture_ledger
 
 
@@ -78,3 +82,19 @@ def has_time(pytestconfig):
     """Says whether a test may inject another fault: `while has_time(): ...`."""
     end = time.monotonic() + 60 * _option(pytestconfig, 'torture_minutes', 30.0)
     return lambda: time.monotonic() < end
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 2 MiB."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    done = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'none', folder],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip('file systems cannot be mounted here')
+    yield folder
+    subprocess.run(['umount', '--lazy', folder], check=True)

@@ -25,6 +25,7 @@ class Ledger:
 
     Args:
         seed: of `make torture`; None where tests are run for themselves.
+        minutes: that one test may take.
         folder: of what is remembered.
         results: the file that the counts are merged into.
     """
@@ -32,10 +33,12 @@ class Ledger:
     def __init__(
         self,
         seed: int | None,
+        minutes: float = 30,
         folder: pathlib.Path = ROOT / '.cache' / 'torture',
         results: pathlib.Path = RESULTS,
     ):
         self._seed, self._results = seed, results
+        self._command = f'make torture SEED={seed} MINUTES={minutes:g}'
         self._memory = folder / f'{code_state()}-{seed}.json'
         self._records: dict[str, list[dict]] = {}
         self.passed: set[str] = set()
@@ -82,7 +85,7 @@ class Ledger:
         parts = {}
         if self._results.exists():
             parts = json.loads(self._results.read_text())['parts']
-        source = {**provenance(), 'command': f'make torture SEED={self._seed}'}
+        source = {**provenance(), 'command': self._command}
         for part in {record['part'] for record in records}:
             own = [record for record in records if record['part'] == part]
             tests = {name for name, each in self._records.items() if own[0] in each}
