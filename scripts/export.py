@@ -59,11 +59,6 @@ def main() -> None:
             size = network.image_shape[0]
             changes.append(f'--config.image_size={size}')
             run = open_run(flags.workdir, changes).run
-            if run.config.eval_resize < size:
-                raise ValueError(
-                    f'--image_size={size} does not fit into images of eval_resize='
-                    f'{run.config.eval_resize} px: add --config.eval_resize={size}'
-                )
             # An application that prepares images so gets the accuracy that is stated.
             network = network._replace(preprocessing=preprocessing(run.config))
             source = run.source(flags.split)
