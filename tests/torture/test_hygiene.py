@@ -54,6 +54,7 @@ GUESTS = {
     'beside torch': ('import torch\nsmoke()\ntorch.ones(2).sum()', {}),
 }
 NEEDED = {'beside TensorFlow': 'tensorflow', 'beside torch': 'torch'}
+# Tried wherever they are found; setup.cfg promises those that passed.
 MINORS = (11, 12, 13)
 
 
@@ -160,5 +161,5 @@ def test_it_installs_and_works_on_each_python(minor, jax, tmp_path, ledger):
 def test_this_python_is_one_that_is_promised():
     text = (ROOT / 'setup.cfg').read_text()
     promised = set(re.findall(r'Python :: (3\.\d+)$', text, re.MULTILINE))
-    assert promised == {f'3.{minor}' for minor in MINORS}
+    assert promised <= {f'3.{minor}' for minor in MINORS}
     assert f'{sys.version_info[0]}.{sys.version_info[1]}' in promised
