@@ -315,7 +315,8 @@ def _test(run: Run, checkpoints: Checkpoints, workdir, writers, say) -> Results:
 def _results_of_best(run: Run, checkpoints: Checkpoints, split: str) -> Results:
     best = checkpoints.load(checkpoints.best, average=bool(run.config.ema_decay))
     params, stats = replicated((best.params, best.stats))
-    return run.evaluate(params, stats, split)
+    # As metrics.jsonl keeps them, from which a run that is told again has them.
+    return unflat(split, flat(split, run.evaluate(params, stats, split)))
 
 
 def unflat(prefix: str, scalars: Mapping[str, float]) -> Results:

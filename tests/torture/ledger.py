@@ -88,7 +88,11 @@ class Ledger:
         source = {**provenance(), 'command': self._command}
         for part in {record['part'] for record in records}:
             own = [record for record in records if record['part'] == part]
-            tests = {name for name, each in self._records.items() if own[0] in each}
+            tests = {
+                name
+                for name, each in self._records.items()
+                if any(record['part'] == part for record in each)
+            }
             seconds = sum(self._seconds.get(name, 0.0) for name in tests)
             parts[part] = {
                 **source,

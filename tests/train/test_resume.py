@@ -100,10 +100,14 @@ def test_a_signal_saves_and_tells_how_to_resume(uninterrupted, tmp_path):
 
 def test_a_finished_run_is_only_told_again(uninterrupted):
     workdir, _ = uninterrupted
-    before = contents(workdir)
+    before, results = contents(workdir), workdir / 'results.json'
+    written = results.read_text()
+    # As if it was killed just before it wrote them.
+    results.unlink()
     done = run(workdir)
     assert 'test with the best checkpoint' in done.stdout
     assert contents(workdir) == before
+    assert results.read_text() == written
 
 
 def test_another_config_is_refused_with_the_difference(uninterrupted):
