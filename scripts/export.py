@@ -117,11 +117,6 @@ def opened(workdir: pathlib.Path, network: Network, changes: list[str]) -> Run:
         )
     size = network.image_shape[0]
     run = open_run(workdir, [*changes, f'--config.image_size={size}']).run
-    if run.config.eval_resize < size:
-        raise ValueError(
-            f'--image_size={size} does not fit into images of eval_resize='
-            f'{run.config.eval_resize} px: add --config.eval_resize={size}'
-        )
     return run
 
 

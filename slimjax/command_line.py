@@ -59,7 +59,7 @@ class _Lenient(io.FileIO):
 
 @contextlib.contextmanager
 def end_for_all() -> Iterator[None]:
-    """Ends this process at once where it fails as one of several.
+    """Ends this process at once where it fails and is one of several.
 
     On its way out it would wait for the others, which wait for it in the middle of a
     step, for minutes. So they notice in a second, and say what to do.
@@ -68,6 +68,8 @@ def end_for_all() -> Iterator[None]:
         yield
     except Exception as error:
         number, count = jax.process_index(), jax.process_count()
+        if count == 1:
+            raise
         told = str(error).partition('\n')[0]
         if isinstance(error, jax.errors.JaxRuntimeError):
             told += (

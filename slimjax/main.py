@@ -50,38 +50,33 @@ def main(argv: list[str]) -> None:
         jax.config.update('jax_enable_x64', True)
     if FLAGS.distributed or FLAGS.coordinator:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-        with end_for_all():
-            run_mode(config)
-    else:
-        run_mode(config)
-
-
-def run_mode(config) -> None:
-    """Does what `--mode` says."""
-    results = None
     use_compile_cache()
     if FLAGS.topology:
-        # Programs for chips that are not here can be written to the persistent cache,
-        # some 100 MiB each, but not read from it. Before the first compilation: jax
-        # asks only once.
+        # Asked once, before any compilation: programs of other chips are never read.
         jax.config.update('jax_enable_compilation_cache', False)
     elif FLAGS.mode != 'describe' and jax.default_backend() == 'cpu':
         keep_freed_memory()
+    with end_for_all():
+        results = run_mode(config)
+        if results is not None and FLAGS.json and jax.process_index() == 0:
+            commands.write_json(FLAGS.json, results)
+
+
+def run_mode(config) -> dict | None:
+    """Does what `--mode` says; returns the results, if there are any."""
     if FLAGS.mode == 'describe':
-        results = commands.describe(config, topology=FLAGS.topology)
-    elif FLAGS.mode == 'eval':
-        results = commands.evaluate_workdir(config, FLAGS.workdir, FLAGS.split)
-    elif FLAGS.mode == 'calibrate':
+        return commands.describe(config, topology=FLAGS.topology)
+    if FLAGS.mode == 'eval':
+        return commands.evaluate_workdir(config, FLAGS.workdir, FLAGS.split)
+    if FLAGS.mode == 'calibrate':
         commands.calibrate_workdir(config, FLAGS.workdir)
-    else:
-        changed = config_flags.get_override_values(FLAGS['config'])
-        results = commands.train_workdir(
-            config, FLAGS.workdir, overridden=tuple(changed), should_stop=Stop()
-        )
-        if results is None and jax.process_index() == 0:
-            print('resume with:', shlex.join([sys.executable, *sys.orig_argv[1:]]))
-    if results is not None and FLAGS.json and jax.process_index() == 0:
-        commands.write_json(FLAGS.json, results)
+        return None
+    changed = tuple(config_flags.get_override_values(FLAGS['config']))
+    options = {'overridden': changed, 'should_stop': Stop()}
+    results = commands.train_workdir(config, FLAGS.workdir, **options)
+    if results is None and jax.process_index() == 0:
+        print('resume with:', shlex.join([sys.executable, *sys.orig_argv[1:]]))
+    return results
 
 
 def run() -> None:
