@@ -116,8 +116,7 @@ def opened(workdir: pathlib.Path, network: Network, changes: list[str]) -> Run:
             '--split=none, and --storage=w8a8 is not for it'
         )
     size = network.image_shape[0]
-    run = open_run(workdir, [*changes, f'--config.image_size={size}']).run
-    return run
+    return open_run(workdir, [*changes, f'--config.image_size={size}']).run
 
 
 def prepared(run: Run, source) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
