@@ -42,12 +42,13 @@ def test_each_table_is_of_its_own_files(tmp_path):
 )
 def test_results_tell_their_command_commit_and_machine(path):
     results = json.loads(path.read_text())
-    assert results['command'].startswith('python ')
-    for names in (
-        ('git_commit', 'git_commits', 'commits'),
-        ('device', 'machine', 'machines'),
-    ):
-        assert any(results.get(name) for name in names), names
+    for part in results.get('parts', {'': results}).values():
+        assert part['command'].startswith(('python ', 'make '))
+        for names in (
+            ('git_commit', 'git_commits', 'commits'),
+            ('device', 'machine', 'machines'),
+        ):
+            assert any(part.get(name) for name in names), names
 
 
 # An image, further ones below it, and a caption that states what made them.

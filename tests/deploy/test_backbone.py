@@ -96,7 +96,7 @@ def test_nothing_of_the_heads_is_in_it(detector):
 def workdir(tmp_path_factory):
     """What a run of a detector leaves behind; of its data there is nothing."""
     workdir = tmp_path_factory.mktemp('run')
-    config = digits_config('/nowhere', widths=(0.5, 1.0))
+    config = digits_config(tmp_path_factory.mktemp('data'), widths=(0.5, 1.0))
     variables = drawn(build_model(config), (64, 64, 3))
     meta = {'config': jsonable(config), 'averaged': False}
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
