@@ -88,12 +88,11 @@ def test_a_batch_must_divide_over_the_processes():
 
 
 class Numbered:
-    """Images that tell their place."""
-
-    class_names = ('0',)
+    """Images that tell their place, each a class of its own."""
 
     def __init__(self, count):
         self._count = count
+        self.class_names = tuple(map(str, range(count)))
 
     def __len__(self):
         return self._count
