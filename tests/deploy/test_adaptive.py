@@ -26,7 +26,7 @@ class Machine:
     def run(self, name, images):
         self.calls.append(name)
         self.spent += self.slowdown * self.costs[name].typical
-        return np.zeros((len(images), 3), np.float32)
+        return [np.zeros((len(images), 3), np.float32)]
 
     def clock(self):
         return self.spent / 1000
