@@ -55,7 +55,7 @@ class Recorded:
 
     def run(self, name, images):
         self.asked.append((name, len(images)))
-        return self.logits[name][images[:, 0, 0, 0].astype(int)]
+        return [self.logits[name][images[:, 0, 0, 0].astype(int)]]
 
 
 def runtime_of(backend):
