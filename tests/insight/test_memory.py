@@ -31,7 +31,8 @@ def test_a_backend_that_tells_nothing_gives_none():
         (1024, '1.0 KiB'),
         (2**20 - 1, '1.0 MiB'),
         (377 * 2**20, '377.0 MiB'),
-        (2**41, '2048.0 GiB'),
+        (2**41, '2.0 TiB'),
+        (2**51, '2048.0 TiB'),
     ],
 )
 def test_bytes_are_readable(count, text):
