@@ -17,14 +17,12 @@ SAY = [].append
 
 
 @pytest.mark.parametrize(
-    ('block', 'leaf', 'value', 'message'),
-    [
-        (('stage1_block1', 'conv3'), 'bias', np.inf, r'the loss of width 0\.5 is'),
-        (('stem',), 'scale', np.nan, "the gradient's norm is nan"),
-    ],
+    ('block', 'leaf', 'value'),
+    # A NaN of the stem becomes 0 in a compiled ReLU: the statistics tell of it.
+    [(('stage1_block1', 'conv3'), 'bias', np.inf), (('stem',), 'scale', np.nan)],
 )
 def test_what_is_not_finite_stops_with_step_and_width(
-    tmp_path, monkeypatch, block, leaf, value, message
+    tmp_path, monkeypatch, block, leaf, value
 ):
     make = run_module.make_train_step
 
@@ -43,7 +41,7 @@ def test_what_is_not_finite_stops_with_step_and_width(
     monkeypatch.setattr(run_module, 'make_train_step', poisoned)
     with pytest.raises(
         NonFiniteLossError,
-        match=f'step 4: {message}.*; the checkpoint of step 3 is kept',
+        match=r'step 4: the loss of width 0\.5 is .*; the checkpoint of step 3 is kept',
     ):
         train(tiny_config(), tmp_path, say=SAY)
 
