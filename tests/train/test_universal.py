@@ -223,7 +223,7 @@ def test_a_drawn_width_that_is_not_finite_is_named(tmp_path, monkeypatch):
         ({'max_programs': 4}, {}, 'config.max_programs=4: 5 distinct networks'),
         ({'width_grid': 0.5}, {}, 'config.width_grid=0.5: allowed is 0'),
         (
-            {'model': 'mobilenet_v2', 'image_size': 32},
+            {'model': 'mobilenet_v2', 'image_size': 32, 'eval_resize': 32},
             {'shared_tail_norm': True},
             'set model_fields.private_tail_stats=True',
         ),
