@@ -58,7 +58,10 @@ def test_the_loss_is_against_the_logits_of_the_teacher_in_evaluation(teacher, tm
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'image_size': 12}, r'has image_size=8; the network that it is to teach has'),
+        (
+            {'image_size': 12, 'eval_resize': 12},
+            r'has image_size=8; the network that it is to teach has',
+        ),
         ({'mean': (0.5,)}, r'has mean=\(0.305,\)'),
         ({'teacher': '/nowhere'}, '/nowhere holds no checkpoint'),
         ({'widths': (0.5, 1.0), 'distill': True}, 'with distill=True'),
