@@ -27,6 +27,7 @@ def fake_tensorflow(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_it_measures_all_and_writes_it(tmp_path, fake_tensorflow):
     path = tmp_path / 'new' / 'input.json'
     result = run(

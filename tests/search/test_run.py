@@ -73,7 +73,11 @@ def test_from_a_supernet_to_tables_that_are_trained(supernet, tmp_path):
 @pytest.mark.parametrize(
     ('targets', 'settings'),
     [
-        ('0.6', Settings('params', criterion='error', per_saved=True)),
+        pytest.param(
+            '0.6',
+            Settings('params', criterion='error', per_saved=True),
+            marks=pytest.mark.slow,
+        ),
         ('0.8', Settings('latency')),
         pytest.param('0.5', Settings(method='evolution'), marks=pytest.mark.slow),
     ],
