@@ -8,6 +8,7 @@ import slimjax
 from slimjax.insight.hlo import all_reduces
 from slimjax.models.grid import WidthGrid
 from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.checkpoint_folder import read_parts
 from slimjax.train.loop import NonFiniteLossError, train
 from slimjax.train.metrics import read_metrics
 from slimjax.train.optimizer import make_optimizer
@@ -170,7 +171,9 @@ def universal_config(**changes):
 def newest(workdir):
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         step = checkpoints.newest
-        return checkpoints._load(step, 'params', 'stats', 'training')
+        meta = checkpoints.meta(step)
+    folder = workdir / 'checkpoints' / str(step)
+    return read_parts(folder, meta, ['params', 'stats', 'training'])
 
 
 def contents(workdir):
