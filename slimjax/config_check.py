@@ -1,5 +1,7 @@
 """What the fields of a configuration must be together."""
 
+import operator
+
 import ml_collections
 
 from slimjax.models import SlimmableClassifier
@@ -51,13 +53,12 @@ def check_together(
             f'config.pad={config.pad}: pad and crop_scale={config.crop_scale} exclude '
             'each other; set crop_scale=() or pad=0'
         )
-    for name, allowed in (
-        ('pad', config.pad < config.image_size),
-        ('eval_resize', config.eval_resize >= config.image_size),
+    # Beyond these, images would have black borders, or be nothing but them.
+    for name, limit, is_allowed in (
+        ('pad', 'less than', operator.lt),
+        ('eval_resize', 'at least', operator.ge),
     ):
-        if not allowed:
-            # Black borders, or nothing but them.
-            limit = 'less than' if name == 'pad' else 'at least'
+        if not is_allowed(config[name], config.image_size):
             raise ValueError(
                 f'config.{name}={config[name]}: allowed is {limit} image_size='
                 f'{config.image_size}'

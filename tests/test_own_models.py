@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import slimjax as sj
 from tests.own_models import as_users_have_it, own_models
+from tests.slow import slow_but
 
 
 class ConvNeXtBlock(nn.Module):
@@ -187,9 +188,7 @@ def compared(model, plain, variables, width, dtype, *, tolerance, train=False):
     return found, plain_found
 
 
-@pytest.mark.parametrize(
-    'width', [*(pytest.param(w, marks=pytest.mark.slow) for w in (0.25, 0.4)), 1.0]
-)
+@pytest.mark.parametrize('width', slow_but([0.25, 0.4, 1.0], 1.0))
 def test_a_narrow_convnext_is_a_plain_one_with_the_slices(width):
     module = own_models()
     with jax.enable_x64(True):

@@ -7,6 +7,7 @@ import pytest
 
 import slimjax
 from slimjax.sorting import CRITERIA
+from tests.slow import slow_but
 
 SHAPE = (32, 32, 3)
 
@@ -38,17 +39,15 @@ def trained(name, width, dtype=jnp.float64, **fields):
 @pytest.mark.parametrize('by', CRITERIA)
 @pytest.mark.parametrize(
     ('name', 'width'),
-    [
+    slow_but(
+        [
+            ('resnet14', 0.25),
+            ('mobilenet_v1', 0.25),
+            ('mobilenet_v2', 0.35),
+            ('shufflenet', 0.5),
+        ],
         ('resnet14', 0.25),
-        *(
-            pytest.param(name, width, marks=pytest.mark.slow)
-            for name, width in (
-                ('mobilenet_v1', 0.25),
-                ('mobilenet_v2', 0.35),
-                ('shufflenet', 0.5),
-            )
-        ),
-    ],
+    ),
 )
 def test_the_widest_network_computes_what_it_did(name, width, by):
     with jax.enable_x64(True):

@@ -18,6 +18,7 @@ from slimjax.detection import (
 )
 from slimjax.detection.proposals import Proposals
 from tests.detection.test_train import batch_of, tiny
+from tests.slow import slow_but
 
 SMALL = {'stage_sizes': (1, 1, 1, 1), 'num_classes': 4, 'num_keypoints': 3}
 
@@ -48,10 +49,7 @@ def traced(model, method):
 
 def quickly(*quick):
     """All presets with all detectors, of which one is traced in the quick tests."""
-    return [
-        pytest.param(*each, marks=[] if each == quick else [pytest.mark.slow])
-        for each in itertools.product(PRESETS, DETECTORS)
-    ]
+    return slow_but(list(itertools.product(PRESETS, DETECTORS)), quick)
 
 
 @pytest.mark.parametrize(('preset', 'detector'), quickly('published', 'mask_rcnn'))

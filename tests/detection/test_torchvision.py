@@ -22,14 +22,12 @@ from slimjax.interop import (
 )
 from slimjax.variables import apply_train, split_variables
 from tests.detection import drawn
+from tests.slow import slow_but
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 # Each takes half a minute to compile.
 QUICK = 'small_mask_rcnn_0.25'
-CASES = [
-    pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow])
-    for name in drawn.CASES
-]
+CASES = slow_but(drawn.CASES, QUICK)
 LOSSES = {
     'objectness': 'loss_objectness',
     'proposal_boxes': 'loss_rpn_box_reg',

@@ -6,6 +6,7 @@ import pytest
 
 from tests.models import golden
 from tests.models.test_published import check_published, run_slimmable
+from tests.slow import slow_but
 
 
 def width_of(name, key):
@@ -35,13 +36,7 @@ def test_a_width_computes_the_published_numbers(name, width):
         check_published(name, width, run_slimmable(model, golden.fill(model), width))
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name in OTHERS
-    ],
-)
+@pytest.mark.parametrize('name', slow_but(OTHERS, *QUICK))
 def test_the_narrowest_gives_the_published_logits(name):
     key = min(golden.NUMBERS[name], key=float)
     with jax.enable_x64(True):

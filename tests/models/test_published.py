@@ -19,15 +19,7 @@ MODELS = {
     'shufflenet': (independent.ShuffleNet, (0.5, 1.0, 2.0)),
     'resnet50': (independent.ResNet, (0.25, 0.5, 0.75, 1.0)),
 }
-CASES = [
-    pytest.param(
-        name,
-        width,
-        id=f'{name}-{width}',
-    )
-    for name, (_, widths) in MODELS.items()
-    for width in widths
-]
+CASES = [(name, width) for name, (_, widths) in MODELS.items() for width in widths]
 CLASSES = 10
 IMAGES = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.float32)
 
