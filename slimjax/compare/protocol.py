@@ -37,6 +37,9 @@ def chosen(trials: Mapping[float, Results | None]) -> float:
             f'training diverged at {factors} times config.learning_rate: lower it, or '
             'set config.clip_norm'
         )
+    if len(finite) == 1:
+        # Nothing to choose, nor to score: a detector has no top-1.
+        return finite[0]
     return max(
         finite,
         key=lambda factor: (
