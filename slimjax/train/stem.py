@@ -2,7 +2,8 @@
 
 Every width sees the same images, so what its first convolution gives are the first
 channels of the widest's. Forward it is computed once, and backward once, from the sum
-of what comes back from all widths.
+of what comes back from all widths. For that, its maps are cut and their gradients added
+up for every width: fewer products for more traffic, so not every platform gains.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +12,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slimjax.convolution import resolve_form
 from slimjax.models.common import STEM, SlimmableClassifier
 from slimjax.train.objective import Aux, LossFn, sum_over_widths
 from slimjax.width import Width, widest
+
+
+def shares_stem(model: SlimmableClassifier) -> bool:
+    """Whether a step convolves the images once: where its convolutions are the CPU's.
+
+    Compiled for a TPU, a step of S-MobileNet v1 moves a ninth more with a shared stem,
+    and waits for its memory (docs/performance_tpu.md).
+
+    Example:
+        >>> import slimjax
+        >>> shares_stem(slimjax.create_model('resnet14', conv_form='plain'))
+        False
+    """
+    return resolve_form(model.conv_form) == 'products'
 
 
 def sum_with_shared_stem(

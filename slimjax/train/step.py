@@ -19,10 +19,11 @@ from slimjax.train.objective import (
     WidthResult,
     accumulated,
     gradient_in_turn,
+    sum_over_widths,
 )
 from slimjax.train.parallel import averaged
 from slimjax.train.state import Average, TrainState
-from slimjax.train.stem import sum_with_shared_stem
+from slimjax.train.stem import shares_stem, sum_with_shared_stem
 from slimjax.variables import apply_train
 from slimjax.width import Width, widest_first, width_name
 
@@ -248,8 +249,9 @@ def _gradients_of(model: SlimmableClassifier, config: Mapping[str, Any]) -> Call
             return gradients, stats, {_IN_TURN: result}
 
         return in_turn
-    summed = sum_with_shared_stem(
-        model,
+    shared = shares_stem(model)
+    summing = partial(sum_with_shared_stem, model) if shared else sum_over_widths
+    summed = summing(
         loss_fn,
         widths,
         reduce=config['reduce'],

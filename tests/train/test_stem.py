@@ -9,7 +9,7 @@ import pytest
 
 import slimjax
 from slimjax.models.common import STEM
-from slimjax.train.stem import sum_with_shared_stem
+from slimjax.train.stem import shares_stem, sum_with_shared_stem
 
 
 @pytest.mark.parametrize('distill', [False, True])
@@ -71,3 +71,9 @@ def test_every_family_shares_its_convolutions_of_the_images(name, convolutions):
     apply = partial(model.apply, mutable=[STEM])
     _, made = jax.eval_shape(apply, variables, images)
     assert len(jax.tree.leaves(made)) == convolutions
+
+
+def test_the_convolutions_of_images_are_shared_where_it_was_measured_to_pay():
+    model = slimjax.create_model('resnet14', num_classes=4)
+    assert shares_stem(model)  # The tests run on a CPU.
+    assert not shares_stem(model.clone(conv_form='plain'))
