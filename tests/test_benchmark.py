@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.train.runs import run_python
+from tests.commands import run_command
 
 INTERFACE = (
     'slimmable_step_ms',
@@ -21,7 +21,7 @@ INTERFACE = (
 
 
 def benchmark(*arguments):
-    return run_python('scripts/benchmark.py', *arguments, timeout=900)
+    return run_command('scripts/benchmark.py', *arguments, timeout=900)
 
 
 @pytest.mark.slow

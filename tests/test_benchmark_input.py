@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.commands import run_command
 from tests.data.files import jpeg
-from tests.train.runs import run_python
 
 SMALL = ['--images=8', '--size=16', '--batch=4', '--block=1', '--repeats=2']
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='reads its clock
 
 
 def run(*flags):
-    return run_python('scripts/benchmark_input.py', *SMALL, *flags, timeout=300)
+    return run_command('scripts/benchmark_input.py', *SMALL, *flags, timeout=300)
 
 
 @pytest.fixture

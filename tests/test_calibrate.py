@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import slimjax
-from tests.train.runs import ROOT, environment
+from tests.commands import ROOT, environment
 
 WIDTHS = (0.5, 1.0)
 NEW = 0.75

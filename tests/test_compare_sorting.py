@@ -1,12 +1,10 @@
 """The command that tells what sorted channels are worth, as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.train.runs import ROOT, environment
+from tests.commands import run_command
 
 SMALL = (
     *('--config.widths=(0.5,1.0)', '--config.train_epochs=2'),
@@ -18,15 +16,7 @@ SMALL = (
 
 
 def command(*flags):
-    return subprocess.run(
-        [sys.executable, 'scripts/compare_sorting.py', *map(str, flags)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    return run_command('scripts/compare_sorting.py', *flags, timeout=500)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.train.runs import ROOT, environment
+from tests.commands import ROOT, environment
 
 
 @pytest.mark.slow

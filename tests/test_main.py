@@ -8,7 +8,7 @@ import pytest
 
 from slimjax.config_fields import FIELDS
 from slimjax.models import MODELS, model_fields
-from tests.train.runs import ROOT, run_python
+from tests.commands import ROOT, run_command, run_python
 
 DIGITS = f'--config={ROOT / "configs" / "digits.py"}'
 
@@ -54,7 +54,7 @@ def test_describe_needs_no_data_and_writes_json(tmp_path):
     ],
 )
 def test_a_users_mistake_is_one_line_and_no_traceback(arguments, message):
-    done = slimjax(*arguments)
+    done = run_command('-m', 'slimjax.main', *arguments)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert 'Traceback' not in done.stderr

@@ -3,7 +3,7 @@
 import pytest
 
 from slimjax.allocator import keep_freed_memory
-from tests.train.runs import run_python
+from tests.commands import run_python
 
 FAULTS = """
 import resource

@@ -4,7 +4,7 @@ import nbclient
 import nbformat
 import pytest
 
-from tests.train.runs import ROOT
+from tests.commands import ROOT
 
 
 @pytest.mark.slow

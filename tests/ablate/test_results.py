@@ -12,7 +12,8 @@ from slimjax.ablate.table import cosine_lines, study_lines
 from slimjax.commands import write_json
 from slimjax.compare.harness import plan_arms
 from slimjax.train.report import jsonable
-from tests.train.runs import ROOT, TINY, tiny_config
+from tests.commands import ROOT
+from tests.train.runs import TINY, tiny_config
 
 NAMES = ['incremental', 'why']
 # Right answers of 100 test images, by network and seed.

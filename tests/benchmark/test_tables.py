@@ -7,7 +7,7 @@ import pytest
 
 from slimjax.benchmark.tables import filled
 from slimjax.insight.gain import Gain
-from tests.train.runs import ROOT
+from tests.commands import ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 

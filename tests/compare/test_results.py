@@ -12,7 +12,8 @@ from slimjax.compare.plot import plot_regret
 from slimjax.compare.results import comparison_results
 from slimjax.compare.table import table_lines
 from slimjax.train.report import jsonable
-from tests.train.runs import ROOT, TINY, tiny_config
+from tests.commands import ROOT
+from tests.train.runs import TINY, tiny_config
 
 ARMS = ('individual_distilled', 'slimmable_sum', 'universal_distilled')
 FOLDS = 3

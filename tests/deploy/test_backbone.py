@@ -17,9 +17,9 @@ from slimjax.train.network import build_model
 from slimjax.train.report import jsonable
 from slimjax.train.trained import open_network
 from slimjax.variables import split_variables
+from tests.commands import run_command
 from tests.deploy.networks import drawn, write_bundle
 from tests.detection.run_config import digits_config
-from tests.train.runs import ROOT, run_python
 
 IMAGE = (64, 96, 3)
 LEVELS = ['p2', 'p3', 'p4', 'p5', 'p6']
@@ -123,12 +123,10 @@ def test_the_command_exports_a_detector_s_backbone(workdir, tmp_path):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
     folder = tmp_path / 'bundle'
     flags = '--to=onnx', f'--workdir={workdir}', f'--output={folder}', '--repeats=3'
-    done = run_python(ROOT / 'scripts' / 'export.py', *flags, timeout=240)
+    done = run_command('scripts/export.py', *flags)
     assert done.returncode == 0, done.stderr
     found = slimjax.deploy.load(folder).infer(np.ones((1, 64, 64, 3), np.float32), 0.5)
     assert list(found) == LEVELS
-    again = run_python(
-        ROOT / 'scripts' / 'export.py', *flags, '--config.data_dir=x', timeout=240
-    )
+    again = run_command('scripts/export.py', *flags, '--config.data_dir=x')
     assert again.returncode == 1
     assert "'--config.data_dir=x' has no effect" in again.stderr

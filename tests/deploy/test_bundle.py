@@ -16,8 +16,8 @@ import slimjax.deploy
 from slimjax.deploy.backends import StableHloBackend
 from slimjax.deploy.bundle import export_bundle
 from slimjax.deploy.manifest import MANIFEST
+from tests.commands import ROOT, environment
 from tests.deploy.networks import IMAGE, tiny
-from tests.train.runs import ROOT, environment
 
 WIDTHS = ('1.0', '0.5', '0.25')
 RUNTIMES = {'onnx': 'onnxruntime', 'litert': 'ai_edge_litert'}

@@ -26,8 +26,9 @@ from slimjax.deploy.runtime import Runtime
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
+from tests.commands import ROOT
 from tests.deploy.networks import drawn
-from tests.train.runs import ROOT, tiny_config
+from tests.train.runs import tiny_config
 
 MACS = {'1.0': 100, '0.5': 30, '0.25': 10}
 # How well a width knows its classes, how loudly it says so, by its name.

@@ -12,7 +12,7 @@ from slimjax.deploy.controller import Controller, Rule
 from slimjax.deploy.costs import Cost, costs_from, read_costs
 from slimjax.deploy.decision_log import DecisionLog, replay
 from slimjax.deploy.simulation import BUDGET, COSTS, LOADS, made_up_costs, simulate
-from tests.train.runs import ROOT
+from tests.commands import ROOT
 
 # Within 200 seconds: changes allowed, and the work that has to be done. A change of the
 # load may cost two changes of the width, and a trial two more: in peace there are

@@ -1,8 +1,6 @@
 """The command that exports a run: its manifest is what others rely on."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,19 +10,13 @@ from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.parallel import replicated
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
+from tests.commands import run_command
 from tests.deploy.networks import drawn
-from tests.train.runs import ROOT, environment, tiny_config
+from tests.train.runs import tiny_config
 
 
 def export(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / 'scripts' / 'export.py', *flags],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_command('scripts/export.py', *flags)
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """The command that takes a width out of a run."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,8 +10,8 @@ import slimjax
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.trained import open_network
 from slimjax.variables import split_variables
+from tests.commands import run_command
 from tests.deploy.networks import drawn
-from tests.train.runs import ROOT, environment
 
 SHAPE = (8, 8, 1)
 
@@ -46,14 +44,7 @@ def workdir(tmp_path_factory):
 
 
 def extract(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / 'scripts' / 'extract.py', *flags],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_command('scripts/extract.py', *flags)
 
 
 def test_a_width_of_a_run_is_a_network_of_its_own(workdir, tmp_path):

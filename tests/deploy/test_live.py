@@ -8,8 +8,8 @@ import pytest
 
 from slimjax.deploy.decision_log import replay
 from slimjax.deploy.live import serve
+from tests.commands import ROOT, environment
 from tests.deploy.networks import drawn, tiny, write_bundle
-from tests.train.runs import ROOT, environment
 
 
 def held(tmp_path, size, *flags, **fields):

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.commands import ROOT, environment
 from tests.deploy.networks import drawn, tiny, write_bundle
-from tests.train.runs import ROOT, environment
 
 SHAPE = (8, 8, 1)
 # It imports no JAX to start, but what loads a bundle does.

@@ -7,7 +7,7 @@ import pytest
 from slimjax.data.coco_format.prepare import prepare_coco
 from slimjax.data.digit_scenes import make_digit_scenes
 from slimjax.train.report import silent
-from tests.train.runs import ROOT, run_python
+from tests.commands import ROOT, run_python
 
 FLAGS = {
     'widths': '(0.25,1.0)',

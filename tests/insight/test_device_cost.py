@@ -15,7 +15,8 @@ from slimjax.insight.plot_device_cost import plot_device_costs
 from slimjax.insight.table import results_table
 from slimjax.train.network import build_model
 from slimjax.train.state import initial_variables
-from tests.train.runs import TINY, run_python, tiny_config
+from tests.commands import run_command
+from tests.train.runs import TINY, tiny_config
 
 SHAPE = (8, 8, 1)
 
@@ -100,14 +101,13 @@ def test_no_batch_is_an_error(network):
 
 def test_the_command_writes_what_the_controller_reads(tmp_path):
     path = tmp_path / 'cost.json'
-    done = run_python(
+    done = run_command(
         'scripts/cost.py',
         f'--config={TINY}',
         '--config.widths=(1.0,)',
         '--batches=1',
         '--repeats=2',
         f'--json={path}',
-        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert '1.0' in done.stdout.splitlines()[1]

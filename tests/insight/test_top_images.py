@@ -13,7 +13,8 @@ from slimjax.insight.plot_top_images import RIGHT, WRONG, mosaic, plot_top_image
 from slimjax.insight.top_images import Top, TopImages, mean_colour, top_images
 from slimjax.train.loop import train
 from slimjax.train.trained import open_run
-from tests.train.runs import run_python, tiny_config
+from tests.commands import run_command
+from tests.train.runs import tiny_config
 
 LAYER = 'stage1_block1/conv1'
 
@@ -133,16 +134,12 @@ def test_a_picture_is_written(trained, tmp_path):
 
 
 def test_the_command_lists_layers_and_names_what_is_wrong(workdir):
-    done = run_python(
-        'scripts/channels.py', f'--workdir={workdir}', '--list', timeout=120
-    )
+    done = run_command('scripts/channels.py', f'--workdir={workdir}', '--list')
     assert done.returncode == 0, done.stderr
     trained = open_run(workdir)
     layers = find_layers(trained.model, trained.variables, trained.run.image_shape)
     assert len(done.stdout.splitlines()) == len(layers)
     assert 'channels 1.0: 4, 0.5: 2' in done.stdout
-    missing = run_python(
-        'scripts/channels.py', '--workdir=nowhere', '--list', timeout=120
-    )
+    missing = run_command('scripts/channels.py', '--workdir=nowhere', '--list')
     assert missing.returncode == 1
     assert missing.stderr == 'channels: nowhere holds no checkpoint\n'

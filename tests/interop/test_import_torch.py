@@ -1,8 +1,6 @@
 """The command that imports a PyTorch checkpoint, as a user runs it."""
 
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,6 +15,7 @@ from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.loop import train
 from slimjax.train.run import Run
 from slimjax.variables import split_variables
+from tests.commands import run_command
 from tests.interop.test_pytorch import torchvision_shapes
 from tests.models import golden
 from tests.train.runs import tiny_config
@@ -26,13 +25,7 @@ SAY = [].append
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_command(SCRIPT, *arguments)
 
 
 def grey_config(**changes):

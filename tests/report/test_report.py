@@ -14,8 +14,9 @@ from slimjax.train.loop import flat, train
 from slimjax.train.metrics import read_metrics
 from slimjax.train.parallel import replicated
 from slimjax.train.trained import open_run
+from tests.commands import ROOT, run_command
 from tests.report.browser import opened
-from tests.train.runs import ROOT, run_python, tiny_config
+from tests.train.runs import tiny_config
 
 CLASSES = ('<img src=x onerror="boom=1">', '<b>cat & dog', 'a "quoted" one')
 
@@ -123,7 +124,7 @@ def test_the_command_reports_a_stopped_run(
 
 def test_a_workdir_without_a_checkpoint_is_one_line(tmp_path):
     (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
-    done = run_python('scripts/report.py', f'--workdir={tmp_path}', timeout=120)
+    done = run_command('scripts/report.py', f'--workdir={tmp_path}')
     assert done.returncode == 1
     assert done.stderr == f'report: {tmp_path} holds no checkpoint\n'
 

@@ -12,7 +12,8 @@ from slimjax.search.command import search_workdir
 from slimjax.search.run import Search, Settings
 from slimjax.train.loop import train
 from slimjax.train.trained import open_run
-from tests.train.runs import run_python, tiny_config
+from tests.commands import run_command
+from tests.train.runs import tiny_config
 
 
 def silent(line):
@@ -105,12 +106,11 @@ def test_other_targets_and_ways(supernet, tmp_path, monkeypatch, targets, settin
 
 def test_the_script_says_a_mistake_in_one_line(supernet, tmp_path):
     output = tmp_path / 'channels.json'
-    done = run_python(
+    done = run_command(
         'scripts/search.py',
         f'--workdir={supernet}',
         '--macs=half',
         f'--output={output}',
-        timeout=120,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("search: --macs=half: 'half' is no target; allowed")

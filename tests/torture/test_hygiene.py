@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.train.runs import ROOT, run_python
+from tests.commands import ROOT, run_python
 
 # A step of two widths, with a warning of our own an error.
 SMOKE = """

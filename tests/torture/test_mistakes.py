@@ -7,8 +7,9 @@ import jax
 import pytest
 
 from slimjax.train.run import Run
+from tests.commands import ROOT
 from tests.torture.command import run_main
-from tests.train.runs import ROOT, TINY
+from tests.train.runs import TINY
 
 CONFIGS = ROOT / 'configs'
 # Of config files.

@@ -7,7 +7,7 @@ import pytest
 from slimjax import commands
 from slimjax.config_file import load_config
 from slimjax.train.loop import train
-from tests.train.runs import ROOT
+from tests.commands import ROOT
 
 SAY = [].append
 SPLITS = ('validation', 'test')

@@ -11,7 +11,8 @@ import pytest
 
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.metrics import read_metrics
-from tests.train.runs import ROOT, command, environment, run
+from tests.commands import ROOT, environment
+from tests.train.runs import command, run
 
 # Sums of several processes are rounded in another order; a small step keeps what comes
 # of that small.

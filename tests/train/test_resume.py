@@ -15,7 +15,8 @@ from orbax.checkpoint import v1 as ocp
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.checkpoint_folder import MIGRATIONS
 from slimjax.train.metrics import read_metrics
-from tests.train.runs import ROOT, command, environment, run
+from tests.commands import ROOT, environment
+from tests.train.runs import command, run
 
 
 def contents(workdir):
