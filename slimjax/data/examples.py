@@ -48,10 +48,19 @@ class Decoder:
         source: the examples.
         format: of the images.
         keep: whether the pixels of a small set stay in memory.
+        cut: made of the pixels before they are kept, and the same each time.
     """
 
-    def __init__(self, source: Source, format: Format, *, keep: bool = False):
+    def __init__(
+        self,
+        source: Source,
+        format: Format,
+        *,
+        keep: bool = False,
+        cut: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
         self._source, self._format, self._keep = source, format, keep
+        self._cut = cut
         self._kept, self._kept_bytes = {}, 0
 
     def __call__(
@@ -89,6 +98,8 @@ class Decoder:
                 exif_rotation=self._format.exif_rotation,
                 rows=None if self._keep else rows,
             )
+            if self._cut:
+                pixels = self._cut(pixels)
             self._remember(index, pixels, example.label)
         elif pixels.shape[-1] != self._format.channels:
             raise ValueError(

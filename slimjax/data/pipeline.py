@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from functools import partial
 
 from slimjax.data.examples import (
     BadImagesError,
@@ -11,7 +12,7 @@ from slimjax.data.examples import (
     Format,
     TrainExample,
 )
-from slimjax.data.resize import Augmentation
+from slimjax.data.resize import Augmentation, center_crop
 from slimjax.data.sources import Source
 from slimjax.data.stream import ALONE, Batches, Reading, dealt, each_once, shuffled
 
@@ -70,8 +71,12 @@ def train_batches(
         (4, 32, 32, 3)
         >>> batches.close()
     """
-    decoder = Decoder(source, format, keep=not reading.num_workers)
-    make = TrainExample(decoder, len(source), format.image_size, augmentation)
+    size, cut = format.image_size, None
+    if not augmentation.crop_scale:
+        # What is drawn comes behind it, so it need not be done for every epoch.
+        cut = partial(center_crop, size=size, resize=size)
+    decoder = Decoder(source, format, keep=not reading.num_workers, cut=cut)
+    make = TrainExample(decoder, len(source), size, augmentation)
     examples = shuffled(len(source), seed).repeat().random_map(make)
     batches = dealt(examples, batch_size, reading, start_step)
     return Batches(batches, reading, decoder, bad_image_limit)

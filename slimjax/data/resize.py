@@ -1,6 +1,7 @@
 """From pixels of any size to a square image, for training and for evaluation."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -68,8 +69,7 @@ def random_crop(
     else:
         pixels = center_crop(pixels, size, size)
         if how.pad:
-            pad = (how.pad, how.pad)
-            pixels = np.pad(pixels, (pad, pad, (0, 0)))
+            pixels = _framed(pixels, [(how.pad, how.pad)] * 2)
             top, left = rng.integers(0, 2 * how.pad + 1, 2)
             pixels = pixels[top : top + size, left : left + size]
     if how.flip and rng.random() < 0.5:
@@ -176,9 +176,19 @@ def center_crop(pixels: np.ndarray, size: int, resize: int) -> np.ndarray:
         pixels = np.asarray(image).reshape(target[1], target[0], channels)
     missing = [max(size - side, 0) for side in pixels.shape[:2]]
     if any(missing):
-        pads = [(side // 2, side - side // 2) for side in missing]
-        pixels = np.pad(pixels, [*pads, (0, 0)])
+        pixels = _framed(pixels, [(side // 2, side - side // 2) for side in missing])
     return np.ascontiguousarray(_middle(pixels, size))
+
+
+def _framed(pixels: np.ndarray, pads: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Puts black around an image: of a small one, `np.pad` takes ten times as long."""
+    (above, below), (before, behind) = pads
+    height, width, channels = pixels.shape
+    framed = np.zeros(
+        (above + height + below, before + width + behind, channels), np.uint8
+    )
+    framed[above : above + height, before : before + width] = pixels
+    return framed
 
 
 def _middle(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from slimjax.data.pipeline import (
     fingerprint,
     train_batches,
 )
+from slimjax.data.resize import center_crop
 from slimjax.data.sources import load_source
 from slimjax.data.stream import shuffled
 from tests.data.files import Files, jpeg
+from tests.slow import slow_but
 
 FORMAT = Format(16)
 DATA = [jpeg(seed, 24, 32) for seed in range(22)]
@@ -200,6 +203,20 @@ def test_a_crop_is_that_of_the_whole_image(broken):
         assert rngs[0].random() == rngs[1].random()
 
 
+@pytest.mark.parametrize('size', [12, 16, 20])
+def test_what_is_cut_before_it_is_kept_is_what_is_cut_each_time(size):
+    files = Files([jpeg(seed, 14, 18) for seed in range(4)])
+    cut = partial(center_crop, size=size, resize=size)
+    decoders = Decoder(files, FORMAT, keep=True, cut=cut), Decoder(files, FORMAT)
+    how = Augmentation(crop_scale=(), pad=2)
+    for place in [*range(4), *range(4)]:
+        kept, read = (
+            TrainExample(decoder, 4, size, how)(place, np.random.default_rng(place))
+            for decoder in decoders
+        )
+        assert_equal(read, kept)
+
+
 def test_a_source_of_another_number_of_channels_is_an_error():
     batches = train_batches(Numbered(9), Format(4, 3), batch_size=2)
     with pytest.raises(ValueError, match='has 1 channels; image_channels=3 is set'):
@@ -265,7 +282,7 @@ def script(tmp_path):
     return path
 
 
-@pytest.mark.parametrize('end', ['close', 'leave'])
+@pytest.mark.parametrize('end', slow_but(['close', 'leave'], 'leave'))
 def test_the_end_makes_no_noise(script, end):
     result = subprocess.run(
         [sys.executable, script, end], capture_output=True, text=True, timeout=60

@@ -105,6 +105,7 @@ def workdir(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_backbone_of_a_run_knows_what_images_it_takes(workdir):
     with pytest.raises(ValueError, match='holds a faster_rcnn: a classifier is'):
         open_network(workdir)

@@ -10,9 +10,10 @@ import pytest
 import slimjax
 from slimjax.models.common import STEM
 from slimjax.train.stem import shares_stem, sum_with_shared_stem
+from tests.slow import slow_but
 
 
-@pytest.mark.parametrize('distill', [False, True])
+@pytest.mark.parametrize('distill', slow_but([False, True], False))
 def test_gradients_statistics_and_losses_are_those_of_every_width_by_itself(distill):
     with jax.enable_x64(True):
         model = slimjax.create_model(
