@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import shlex
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -106,6 +108,26 @@ def outlive_readers() -> None:
             line_buffering=True,
         )
         setattr(sys, name, stream)
+
+
+def say_failures_once() -> None:
+    """Lets no other package print what this process will say of a failure itself.
+
+    What cannot be written is raised where a checkpoint is waited for. Below orbax it is
+    printed as well: by absl from the thread that writes, and of each array by asyncio,
+    or as the end of an event loop that was closed meanwhile.
+    """
+    # Importing orbax gave the root logger a handler: with absl's, lines came twice.
+    logging.root.handlers.clear()
+    for name in ('absl', 'asyncio'):
+        logging.getLogger(name).addFilter(lambda record: not record.exc_info)
+    everywhere = sys.unraisablehook
+
+    def in_main_thread(failure):
+        if threading.current_thread() is threading.main_thread():
+            everywhere(failure)
+
+    sys.unraisablehook = in_main_thread
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:

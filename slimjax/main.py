@@ -14,7 +14,13 @@ from ml_collections import config_flags
 
 from slimjax import commands
 from slimjax.allocator import keep_freed_memory
-from slimjax.command_line import MISTAKES, Stop, end_for_all, outlive_readers
+from slimjax.command_line import (
+    MISTAKES,
+    Stop,
+    end_for_all,
+    outlive_readers,
+    say_failures_once,
+)
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config import complete
 from slimjax.config_file import expect_changes, load_config
@@ -43,8 +49,6 @@ def main(argv: list[str]) -> None:
         raise ValueError(f'{argv[1]!r} is not understood: options start with --')
     check_flags(FLAGS.flag_values_dict())
     logging.set_verbosity(logging.WARNING)
-    # Orbax logs, from its threads, the traceback of what is raised in ours too.
-    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     config = FLAGS.config
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
@@ -82,6 +86,7 @@ def run_mode(config) -> dict | None:
 def run() -> None:
     """Reads the config, then the flags that change it, and runs `main`."""
     outlive_readers()
+    say_failures_once()
     stated = [arg for arg in sys.argv if arg.startswith('--config=')]
     helps = {'--help', '-h', '--helpfull', '--helpshort'} & set(sys.argv)
     try:
