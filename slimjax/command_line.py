@@ -73,7 +73,7 @@ def end_for_all() -> Iterator[None]:
         if count == 1:
             raise
         told = str(error).partition('\n')[0]
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if any(isinstance(each, jax.errors.JaxRuntimeError) for each in _causes(error)):
             told += (
                 '; if another process was lost, run the same command again on all '
                 'hosts: it goes on from the last checkpoint'
@@ -86,6 +86,12 @@ def end_for_all() -> Iterator[None]:
         if number == 0:
             time.sleep(_LAST_WORDS)
         os._exit(1)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def outlive_readers() -> None:

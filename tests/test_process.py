@@ -1,8 +1,12 @@
 """What the command line asks of the process that it runs in."""
 
+import os
+
+import jax
 import pytest
 
 from slimjax.allocator import keep_freed_memory
+from slimjax.command_line import end_for_all
 from tests.commands import run_python
 
 FAULTS = """
@@ -57,3 +61,19 @@ def test_a_folder_that_the_user_chose_is_left_as_it_is(tmp_path):
     python(COMPILE, **changes)
     assert any(own.iterdir())
     assert not (tmp_path / 'slimjax').exists()
+
+
+def test_a_lost_process_is_told_wherever_it_is_noticed(monkeypatch, capsys):
+    def end(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    monkeypatch.setattr(jax, 'process_index', lambda: 1)
+    monkeypatch.setattr(os, '_exit', end)
+    failed = OSError('a checkpoint cannot be written')
+    failed.__cause__ = jax.errors.JaxRuntimeError('UNAVAILABLE: connection reset')
+    with pytest.raises(SystemExit), end_for_all():
+        raise failed
+    told = capsys.readouterr().err
+    assert told.startswith('slimjax: process 1 of 2: a checkpoint cannot be written')
+    assert 'run the same command again on all hosts' in told
