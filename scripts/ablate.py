@@ -24,6 +24,7 @@ from slimjax.compare.harness import plan_arms, train_all
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
 from slimjax.insight.plot_gradient_cosine import plot_gradient_cosine
+from slimjax.train.report import say
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -41,10 +42,6 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--plot', type=pathlib.Path, help="draw the gradients' cosines to this PNG")
     add('--title', default='', help='above the plot')
     return parser.parse_known_args()
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from slimjax.compare.results import comparison_results
 from slimjax.compare.table import table_lines
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
+from slimjax.train.report import say
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -45,10 +46,6 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--plot', type=pathlib.Path, help='draw the regret to this PNG file')
     add('--title', default='', help='above the plot')
     return parser.parse_known_args()
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def main() -> None:

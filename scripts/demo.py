@@ -18,6 +18,7 @@ from slimjax.insight.plot import plot_accuracy
 from slimjax.insight.table import results_table
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.network import build_model
+from slimjax.train.report import say
 from slimjax.width import width_name
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -49,10 +50,6 @@ def main() -> None:
     print(results_table(results))
     print(f'\ntrained and evaluated in {seconds:.0f} s')
     print(f'plot: {plot}\nrun:  {arguments.workdir}')
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == '__main__':

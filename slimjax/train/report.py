@@ -36,6 +36,11 @@ _PACKAGES = (
 )
 
 
+def say(line: str) -> None:
+    """Prints a line at once, into a file or a pipe too."""
+    print(line, flush=True)
+
+
 def silent(_: str) -> None:
     """Prints nothing, where something that prints a line is asked for."""
 
