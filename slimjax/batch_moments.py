@@ -1,5 +1,10 @@
-"""Moments over groups of examples, and normalising by them: BatchNorm's arithmetic."""
+"""Moments over groups of examples, and normalising by them: BatchNorm's arithmetic.
 
+It is jitted, inside of whatever is compiled, as that traces it once for each shape and
+not for each layer and width: tracing is most of what a restart waits for.
+"""
+
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -34,10 +39,15 @@ def group_moments(values: Array, norm_batch: NormBatch, axis_name: str | None):
             f'{devices} devices; choose a divisor of {batch}, or a multiple of it '
             f'that divides {batch * devices}'
         )
-    mean, var = _moments(values.reshape(-1, part, *values.shape[1:]))
+    mean, var = _parts_moments(values, part)
     if size > batch:
         mean, var = _across_devices(mean[0], var[0], size // batch, axis_name)
     return Moments(mean, var, size * values[0, ..., 0].size)
+
+
+@partial(jax.jit, static_argnames='part')
+def _parts_moments(values: Array, part: int) -> tuple[Array, Array]:
+    return _moments(values.reshape(-1, part, *values.shape[1:]))
 
 
 @jax.custom_jvp
@@ -79,6 +89,7 @@ def _across_devices(mean: Array, var: Array, neighbours: int, axis_name: str):
     return mean[None], var[None]
 
 
+@partial(jax.jit, static_argnames='epsilon')
 def normalize(values, mean, var, scale, bias, *, epsilon: float) -> Array:
     """Normalises groups of examples by their `[groups, channels]` moments."""
     groups = values.reshape(mean.shape[0], -1, *values.shape[1:])

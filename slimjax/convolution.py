@@ -6,6 +6,8 @@ ones, forward and backward (5 to 30 times the time of shifted products); grouped
 inside control flow, where a step runs its narrow widths (up to 30 times); and those
 of few input channels, which are matrix products of patches. On a TPU the shifted
 products need five times the memory. So the form is chosen here, once, per platform.
+
+Like a norm's arithmetic, a convolution is jitted so that each shape is traced once.
 """
 
 from functools import partial
@@ -27,6 +29,9 @@ _LARGEST_PATCH = 32
 _MOST_GROUPS = 8
 
 
+@partial(
+    jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups', 'form')
+)
 def convolve(
     inputs: Array,
     kernel: Array,

@@ -6,6 +6,7 @@ collapses when it is evaluated. Each width therefore keeps its own BatchNorm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -242,8 +243,10 @@ class SwitchableBatchNorm(nn.Module):
 
     def _prefix(self, leaf: Array, count: int, channels: Count | None = None) -> Array:
         """The part of a variable that `count` active channels use."""
-        parts = leaf.reshape(self.groups, -1)
-        part = parts[:, : count // self.groups].reshape(count)
+        part = leaf
+        if count != leaf.shape[0]:
+            parts = leaf.reshape(self.groups, -1)
+            part = parts[:, : count // self.groups].reshape(count)
         if channels is None or self.groups == 1:
             return part
         return from_groups(part, channels, self.groups)
@@ -265,7 +268,7 @@ class SwitchableBatchNorm(nn.Module):
             kept = kept * (moments.count / (moments.count - 1))
         for variable, batch in ((mean, moments.mean), (var, kept)):
             old = self._prefix(variable.value, batch.shape[-1])
-            new = self.momentum * old + (1 - self.momentum) * batch.mean(0)
+            new = _blended(old, batch, self.momentum)
             variable.value = self._with_prefix(variable.value, new)
 
     def _with_prefix(self, leaf: Array, new: Array) -> Array:
@@ -274,3 +277,9 @@ class SwitchableBatchNorm(nn.Module):
         parts = jnp.asarray(leaf).reshape(self.groups, -1)
         new = new.reshape(self.groups, -1)
         return parts.at[:, : new.shape[1]].set(new).reshape(-1)
+
+
+@partial(jax.jit, static_argnames='momentum')
+def _blended(old: Array, groups: Array, momentum: float) -> Array:
+    """The running moment, and a part of the mean of those of the groups."""
+    return momentum * old + (1 - momentum) * groups.mean(0)

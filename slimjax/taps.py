@@ -64,13 +64,24 @@ def view(images: Array, offset: Pair, size: Pair, strides: Pair) -> Array:
     Returns:
         `[batch, *size, channels]`, `merged`.
     """
-    rows = slice(offset[0], offset[0] + size[0] * strides[0], strides[0])
-    if strides[1] > 1:
-        columns = slice(offset[1], offset[1] + size[1] * strides[1], strides[1])
-        return images[:, rows, columns]
-    channels = images.shape[-1]
-    columns = slice(offset[1] * channels, (offset[1] + size[1]) * channels)
-    return merged(images, strides)[:, rows, columns]
+    if strides[1] == 1:
+        channels = images.shape[-1]
+        images = merged(images, strides)
+        offset, size = (offset[0], offset[1] * channels), (size[0], size[1] * channels)
+    rest = images.shape[3:]
+    ends = (
+        min(start + count * step, most)
+        for start, count, step, most in zip(
+            offset, size, strides, images.shape[1:3], strict=True
+        )
+    )
+    # Written as images[...] it takes several times as long to trace.
+    return lax.slice(
+        images,
+        (0, *offset, *(0 for _ in rest)),
+        (images.shape[0], *ends, *rest),
+        (1, *strides, *(1 for _ in rest)),
+    )
 
 
 def merged(images: Array, strides: Pair) -> Array:
