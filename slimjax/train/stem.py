@@ -21,8 +21,8 @@ from slimjax.width import Width, widest
 def shares_stem(model: SlimmableClassifier) -> bool:
     """Whether a step convolves the images once: where its convolutions are the CPU's.
 
-    Compiled for a TPU, a step of S-MobileNet v1 moves a ninth more with a shared stem,
-    and waits for its memory (docs/performance_tpu.md).
+    Compiled for a TPU, a step of S-MobileNet moves a tenth more with a shared stem, and
+    waits for its memory (docs/performance_tpu.md).
 
     Example:
         >>> import slimjax
