@@ -61,7 +61,7 @@ def main() -> None:
             flags.split = 'none'  # No accuracy is the backbone's alone.
             if flags.storage == 'w8a8':
                 raise ValueError(f'{flags.workdir} holds a detector: no --storage=w8a8')
-        calibrated = flags.to == 'litert' and flags.storage == 'w8a8'
+        calibrated = flags.storage == 'w8a8' and 'w8a8' in STORAGES[flags.to]
         if changes and flags.split == 'none' and not calibrated:
             raise ValueError(f'{changes[0]!r} has no effect without data')
         score = calibration = None

@@ -302,7 +302,7 @@ def test_a_wrong_export_is_never_written(network, tmp_path, monkeypatch):
             model, jax.tree.map(lambda v: 1.01 * v, variables), *arguments, **keywords
         )
 
-    monkeypatch.setattr('slimjax.deploy.onnx_bundle._onnx_model', lambda: other)
+    monkeypatch.setattr('slimjax.deploy.onnx_bundle._makers', lambda: (other, None))
     with pytest.raises(ValueError, match=r'width 1\.0 differs from JAX by'):
         export_bundle(
             tmp_path / 'wrong', model, variables, to='onnx', image_shape=IMAGE
