@@ -44,8 +44,6 @@ class OnnxBackend:
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Of integers, x86 without VNNI would cut sums off at 16 bits.
-        options.add_session_config_entry('session.x64quantprecision', '1')
         stated = {}
         for name, own in manifest['widths'].items():
             stated.setdefault(own['file'], []).append((own['width_index'], name))

@@ -24,10 +24,9 @@ def in_integers(
     Its inputs and outputs stay float32. Kernels have a scale for each output channel,
     values one for each place in the network, made of the largest and smallest there.
 
-    Kernels are signed and take all of 8 bits, values are unsigned: of signed values
-    ONNX Runtime computes a part in float32 on x86. Processors there without VNNI cut
-    sums of such products off at 16 bits, unless a session has the option
-    `session.x64quantprecision`, as those of `slimjax.deploy.load` do.
+    Values are unsigned: of signed ones ONNX Runtime computes a part in float32 on x86.
+    Kernels are signed, in -64..64: x86 without VNNI adds two products up in 16 bits,
+    which larger ones overflow, and so would compute something else than was checked.
 
     Args:
         model: what `slimjax.deploy.onnx_file.onnx_model` returned for one width.
@@ -61,6 +60,7 @@ def in_integers(
                 integers,
                 _OneByOne(images),
                 per_channel=True,
+                reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )

@@ -1,4 +1,4 @@
-"""Of 8-bit integers in ONNX each width has a file, in which nothing else is computed."""
+"""A width in 8-bit integers is a file of its own, and computes in nothing else."""
 
 import collections
 import functools
@@ -86,8 +86,10 @@ def test_kernels_and_values_are_integers_and_so_is_what_is_computed(floats, tmp_
     assert len(kernels) == 6
     for kernel in kernels:
         assert kernel.dtype == np.int8
-        # All of 8 bits in each output channel.
-        assert (np.abs(kernel).max((1, 2, 3)[: kernel.ndim - 1]) == 127).all()
+        # Two products with values of 8 bits, 2 x 64 x 255, fit 16 bits, all that some
+        # processors add up in. Output channels come first, but in the classifier.
+        inputs = (1, 2, 3) if kernel.ndim == 4 else 0
+        assert (np.abs(kernel).max(inputs) == 64).all()
     assert dict(computed(model, tmp_path / 'optimised.onnx')) == {
         'QuantizeLinear': 1,
         'QLinearConv': 5,
@@ -109,7 +111,7 @@ def test_ranges_are_those_of_all_images_for_calibration(floats):
     images[3] *= 40
     second = steps(in_integers(floats, images))
     assert second[0] == pytest.approx((images.max() - images.min()) / 255, rel=1e-6)
-    assert (second > 5 * first).all()
+    assert (second > 3 * first).all()
 
 
 def test_every_width_has_a_file_of_its_own(made):
@@ -179,9 +181,7 @@ def test_every_family_computes_in_integers(name, widths, tmp_path):
     images = pictures(8)
     integers = in_integers(floats, images)
     count = computed(integers, tmp_path / 'optimised.onnx')
+    assert count.pop('QuantizeLinear') == count.pop('DequantizeLinear') == 1
     moves = {'Transpose', 'Flatten', 'Reshape', 'NhwcMaxPool', 'MaxPool'}
-    assert all(
-        kind.startswith('Q') for kind in set(count) - moves - {'DequantizeLinear'}
-    )
-    assert count['QuantizeLinear'] == count['DequantizeLinear'] == 1
+    assert all(kind.startswith('Q') for kind in set(count) - moves)
     assert_near(integers, floats, images)
