@@ -25,7 +25,7 @@ def write_onnx(
     storage: Storage | Literal['w8a8'],
     calibration: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Writes `model.onnx`, see `slimjax.deploy.onnx_file`; of w8a8 a file a width.
+    """Writes `model.onnx`, see `slimjax.deploy.onnx_file`, or of w8a8 a file a width.
 
     Args:
         folder: to write to.
@@ -45,17 +45,24 @@ def write_onnx(
         ValueError: an operation that slimjax does not export, or not in integers.
     """
     onnx_model, in_integers = _makers()
+    integers = storage == 'w8a8'
+    make = partial(
+        onnx_model,
+        model,
+        variables,
+        image_shape,
+        storage='float32' if integers else storage,
+    )
 
     @cache  # The widest alone may be one of the files.
     def made(widths: tuple[Width, ...]) -> bytes:
-        kept = 'float32' if storage == 'w8a8' else storage
-        found = onnx_model(model, variables, image_shape, widths=widths, storage=kept)
-        if calibration is not None:
+        found = make(widths=widths)
+        if integers:
             found = in_integers(found, calibration)
         return found.SerializeToString()
 
     files = {_FILE: tuple(widths)}
-    if storage == 'w8a8':
+    if integers:
         files = {f'{signature_name(width_name(w))}.onnx': (w,) for w in widths}
     facts = {}
     for file, inside in files.items():

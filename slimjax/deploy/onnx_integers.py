@@ -1,7 +1,7 @@
 """An ONNX model of one width that computes in 8-bit integers.
 
-One width alone: ONNX Runtime computes in integers where it finds a node between those
-that turn values into integers and back, and does not look for that within branches.
+One width alone: norms are part of its kernels, and each of its output channels has a
+scale of its own, so that widths in one file would have no kernel in common.
 """
 
 import pathlib

@@ -320,8 +320,13 @@ def test_what_cannot_be_exported_is_said_first(network, tmp_path):
         export_to(to='onnx', storage='int4')
     with pytest.raises(ValueError, match='allowed for stablehlo are float32'):
         export_to(to='stablehlo', storage='float16')
-    with pytest.raises(ValueError, match='calibration is missing'):
-        export_to(to='litert', storage='w8a8')
+    with pytest.raises(ValueError, match='allowed for stablehlo are float32'):
+        export_to(to='stablehlo', storage='w8a8', calibration=images(1))
+    for kind in ('onnx', 'litert'):
+        with pytest.raises(ValueError, match='calibration is missing'):
+            export_to(to=kind, storage='w8a8')
+    with pytest.raises(ValueError, match='for ONNX with all widths in one file'):
+        export_to(to='onnx', storage='w8a8', calibration=images(1), time_alone=True)
     with pytest.raises(ValueError, match='calibration is given'):
         export_to(to='litert', calibration=images(1))
     with pytest.raises(ValueError, match=r'calibration is float64\[1, 32, 32, 3\]'):
