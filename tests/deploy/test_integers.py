@@ -17,8 +17,8 @@ KINDS = pytest.mark.parametrize('kind', list(RUNTIMES))
 
 
 @functools.cache
-def network():
-    return tiny(widths=(0.5, 1.0), stage_sizes=(1,))
+def network(widths=(0.5, 1.0)):
+    return tiny(widths=widths, stage_sizes=(1,))
 
 
 @functools.cache
@@ -29,11 +29,11 @@ def calibration():
     return found
 
 
-def export(output, kind, images):
+def export(output, kind, images, network):
     pytest.importorskip(RUNTIMES[kind], reason=f'needs the extra {kind!r}')
     return export_bundle(
         output,
-        *network(),
+        *network,
         to=kind,
         storage='w8a8',
         calibration=images,
@@ -49,7 +49,7 @@ def bundles(tmp_path_factory):
     @functools.cache
     def made(kind):
         output = tmp_path_factory.mktemp('made') / kind
-        export(output, kind, calibration())
+        export(output, kind, calibration(), network())
         return output
 
     return made
@@ -79,5 +79,5 @@ def test_a_network_that_loses_too_much_is_not_written(tmp_path, kind):
     images = pictures(33)
     images[32] *= 1000
     with pytest.raises(ValueError, match='8 bits are too few'):
-        export(tmp_path / 'new', kind, images)
+        export(tmp_path / 'new', kind, images, network((1.0,)))
     assert not list(tmp_path.iterdir())
