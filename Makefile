@@ -27,7 +27,7 @@ torture: $(VENV)
 
 # LiteRT's converter asks for older versions of two packages than the rest of the tests.
 test-litert: $(LITERT)
-	.venv-litert/bin/python -m pytest tests/deploy/test_litert.py tests/deploy/test_bundle.py tests/deploy/test_backbone.py -m 'not slow' -k litert
+	.venv-litert/bin/python -m pytest tests/deploy/test_litert.py tests/deploy/test_integers.py tests/deploy/test_bundle.py tests/deploy/test_backbone.py -m 'not slow' -k litert
 
 lint: $(VENV)
 	$(RUN) -m ruff check .

@@ -2,14 +2,15 @@
 
     python scripts/export.py --workdir=runs/digits --to=onnx --output=bundle
     python scripts/export.py --workdir=runs/digits --to=stablehlo --output=bundle
-    python scripts/export.py --workdir=runs/digits --to=litert --storage=w8a8 \
+    python scripts/export.py --workdir=runs/digits --to=onnx --storage=w8a8 \
         --output=bundle
 
 Of a detector its backbone is exported, which returns the maps of each level. Every
 width is compared with JAX before the folder appears. manifest.json tells sizes,
 differences, MACs, latency on this machine and the accuracy of the bundle at work, of
---split; with --split=none the data of the run need not be there, but for w8a8, which
-looks at 128 images of the training set to choose the range of its integers. In Python,
+--split; with --split=none the data of the run need not be there, but for w8a8. That, in
+ONNX and LiteRT, computes in 8-bit integers, whose ranges it chooses by 128 images of
+the training set, and gives each width weights of its own. In Python,
 `slimjax.deploy.load('bundle')` runs it. --config.FIELD=VALUE changes a field of the
 run, such as another data_dir.
 """
@@ -61,7 +62,7 @@ def main() -> None:
             flags.split = 'none'  # No accuracy is the backbone's alone.
             if flags.storage == 'w8a8':
                 raise ValueError(f'{flags.workdir} holds a detector: no --storage=w8a8')
-        calibrated = flags.to == 'litert' and flags.storage == 'w8a8'
+        calibrated = flags.storage == 'w8a8' and 'w8a8' in STORAGES[flags.to]
         if changes and flags.split == 'none' and not calibrated:
             raise ValueError(f'{changes[0]!r} has no effect without data')
         score = calibration = None

@@ -22,7 +22,7 @@ class Backend(Protocol):
 
 
 class OnnxBackend:
-    """One session of ONNX Runtime, which holds all widths.
+    """A session of ONNX Runtime for each file: for all widths, or for each its own.
 
     Args:
         folder: the bundle.
@@ -31,7 +31,8 @@ class OnnxBackend:
 
     Raises:
         ImportError: onnxruntime is not installed.
-        ValueError: ONNX Runtime does not take the file.
+        ValueError: ONNX Runtime does not take a file, or it is not what the manifest
+            says.
     """
 
     def __init__(self, folder: pathlib.Path, manifest: dict[str, Any], threads: int):
@@ -41,32 +42,33 @@ class OnnxBackend:
             raise ImportError(
                 "an ONNX bundle takes onnxruntime: pip install 'slimjax[onnx]'"
             ) from error
-        widths = manifest['widths']
-        path = folder / next(iter(widths.values()))['file']
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        try:
-            # From bytes, so that no weights of another file, without a hash, are read.
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=['CPUExecutionProvider']
-            )
-        except Exception as error:
-            raise ValueError(f'{path}: {error}') from error
-        held = self._session.get_modelmeta().custom_metadata_map.get('widths', '')
-        stated = {own['width_index']: name for name, own in widths.items()}
-        files = {own['file'] for own in widths.values()}
-        if stated != dict(enumerate(held.split(','))) or len(files) > 1:
-            raise ValueError(f'{path} has the widths {held}, not those of {MANIFEST}')
-        self._single, self._outputs = len(widths) == 1, list(outputs_of(manifest))
-        self._places = {
-            name: np.array(own['width_index'], np.int64) for name, own in widths.items()
-        }
+        stated = {}
+        for name, own in manifest['widths'].items():
+            stated.setdefault(own['file'], []).append((own['width_index'], name))
+        self._outputs, self._runs = list(outputs_of(manifest)), {}
+        for file, places in stated.items():
+            path = folder / file
+            try:
+                # From bytes, so that no weights of a file without a hash are read.
+                session = onnxruntime.InferenceSession(
+                    path.read_bytes(), options, providers=['CPUExecutionProvider']
+                )
+            except Exception as error:
+                raise ValueError(f'{path}: {error}') from error
+            held = session.get_modelmeta().custom_metadata_map.get('widths', '')
+            if sorted(places) != list(enumerate(held.split(','))):
+                raise ValueError(
+                    f'{path} has the widths {held}, not those of {MANIFEST}'
+                )
+            for place, name in places:
+                index = {'width_index': np.array(place, np.int64)}
+                self._runs[name] = session, index if len(places) > 1 else {}
 
     def run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
-        inputs = {IMAGES: images}
-        if not self._single:
-            inputs['width_index'] = self._places[name]
-        return self._session.run(self._outputs, inputs)
+        session, index = self._runs[name]
+        return session.run(self._outputs, {IMAGES: images, **index})
 
 
 class StableHloBackend:

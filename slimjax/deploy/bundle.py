@@ -57,8 +57,9 @@ def export_bundle(
         variables: of the model.
         to: `'stablehlo'`, read by JAX alone, `'onnx'` or `'litert'`.
         image_shape: height and width in pixels, and channels.
-        storage: of kernels in ONNX: `'float32'`, `'float16'` or `'int8'`. In LiteRT
-            `'float32'`, or `'w8a8'`, which computes in 8-bit integers.
+        storage: of kernels: `'float32'`; in ONNX `'float16'` or `'int8'` too, which
+            are computed with in float32; in ONNX and LiteRT `'w8a8'`, which computes in
+            8-bit integers, and is not for backbones.
         calibration: for w8a8, images `[number, height, width, channels]`, prepared as
             those to come, float32. They say what range each integer has to span, and
             the bundle is compared with JAX on the first 32.
@@ -68,7 +69,8 @@ def export_bundle(
         threads: of ONNX Runtime or LiteRT, where the latency is measured; 0 for one a
             core.
         repeats: timed runs of each width, with one image.
-        time_alone: times each width in an ONNX file of its own too, in turn with all.
+        time_alone: times each width in an ONNX file of its own too, in turn with all;
+            not of w8a8, where each is in a file of its own anyway.
 
     Returns:
         What `manifest.json` holds, but for the hashes of the files.
@@ -93,12 +95,14 @@ def export_bundle(
     """
     if to not in KINDS:
         raise ValueError(f'to={to!r}; allowed are {", ".join(KINDS)}')
-    if time_alone and to != 'onnx':
-        raise ValueError('time_alone is for ONNX')
+    if time_alone and (to != 'onnx' or storage == 'w8a8'):
+        raise ValueError('time_alone is for ONNX with all widths in one file')
     if storage not in STORAGES[to]:
         raise ValueError(
             f'storage={storage!r}; allowed for {to} are {", ".join(STORAGES[to])}'
         )
+    if storage == 'w8a8' and isinstance(model, PyramidBackbone):
+        raise ValueError(f"storage={storage!r} is not for a detector's backbone")
     _check_calibration(calibration, storage, image_shape)
     model = model.clone(dtype=jnp.float32, param_dtype=jnp.float32)
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
@@ -107,7 +111,7 @@ def export_bundle(
     costs = cost_results(model, image_shape)['widths']
     write = {
         'stablehlo': write_stablehlo,
-        'onnx': partial(write_onnx, storage=storage),
+        'onnx': partial(write_onnx, storage=storage, calibration=calibration),
         'litert': partial(write_litert, calibration=calibration),
     }[to]
     # Some devices multiply in bfloat16 otherwise, and would differ from ONNX Runtime.

@@ -41,8 +41,8 @@ def write_demo_page(
         FileNotFoundError: there is no bundle.
         OSError: ONNX Runtime cannot be fetched.
         ValueError: the bundle is damaged, no ONNX, does not say how images are
-            prepared, or has images that are neither grey nor coloured; or the output
-            exists.
+            prepared, has a file a width, or images that are neither grey nor coloured;
+            or the output exists.
     """
     bundle = pathlib.Path(bundle)
     manifest = read_manifest(bundle)
@@ -55,7 +55,12 @@ def write_demo_page(
             f'{bundle}: image_shape={manifest["image_shape"]}: 1 or 3 channels are '
             'expected'
         )
-    (source,) = {own['file'] for own in manifest['widths'].values()}
+    source, *others = {own['file'] for own in manifest['widths'].values()}
+    if others:
+        raise ValueError(
+            f'{bundle}: each width has a file of its own, and the page runs one file: '
+            'export without --storage=w8a8'
+        )
     files = onnxruntime_web(onnxruntime) | {_MODEL: (bundle / source).read_bytes()}
     for name in (*_SCRIPTS, 'page.css'):
         files[name] = (_FOLDER / name).read_bytes()

@@ -15,7 +15,7 @@ FORMAT_VERSION = 1
 # How kernels may be stored in each kind; w8a8 computes in integers too.
 STORAGES = {
     'stablehlo': ('float32',),
-    'onnx': ('float32', 'float16', 'int8'),
+    'onnx': ('float32', 'float16', 'int8', 'w8a8'),
     'litert': ('float32', 'w8a8'),
 }
 KINDS = tuple(STORAGES)
@@ -24,7 +24,7 @@ IMAGES, LOGITS = 'images', 'logits'
 
 
 def signature_name(width: str) -> str:
-    """Returns what a width's signature is called in a LiteRT model."""
+    """Returns what a width's signature is called in a LiteRT model, or its own file."""
     return f'width_{width}'
 
 

@@ -51,7 +51,7 @@ def compared_with_jax(
     if images is None:
         shape = IMAGES, *runtime.image_shape
         images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    # LiteRT makes its integers of kernels that norms are part of: not to be told here.
+    # Integers are made of kernels that norms are part of: not to be told here.
     integers = storage == 'w8a8'
     kept, found = variables if integers else as_restored(variables, storage), {}
     for width in widths:

@@ -2,13 +2,14 @@
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import flax.linen as nn
 import numpy as np
 
 from slimjax.deploy.backends import OnnxBackend
+from slimjax.deploy.manifest import signature_name
 from slimjax.deploy.storage import Storage
 from slimjax.width import Width, width_name
 
@@ -21,9 +22,10 @@ def write_onnx(
     variables: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     widths: Sequence[Width],
-    storage: Storage,
+    storage: Storage | Literal['w8a8'],
+    calibration: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Writes `model.onnx`, see `slimjax.deploy.onnx_file`.
+    """Writes `model.onnx`, see `slimjax.deploy.onnx_file`, or of w8a8 a file a width.
 
     Args:
         folder: to write to.
@@ -31,24 +33,43 @@ def write_onnx(
         variables: of the model.
         image_shape: height and width in pixels, and channels.
         widths: which of the model's.
-        storage: of the kernels.
+        storage: of the kernels; `'w8a8'` computes in 8-bit integers.
+        calibration: for w8a8, images by which the ranges of integers are chosen.
 
     Returns:
-        What the manifest tells of it: `{'widths': {name: {'file', 'width_index'}},
-        'bytes_widest_alone': of an export of the first width}`.
+        What the manifest tells of it: `{'widths': {name: {'file', 'width_index': its
+        place in the file}}, 'bytes_widest_alone': of an export of the first width}`.
 
     Raises:
-        ImportError: onnx is not installed.
+        ImportError: onnx or onnxruntime is not installed.
+        ValueError: an operation that slimjax does not export, or not in integers.
     """
-    make = partial(_onnx_model(), model, variables, image_shape, storage=storage)
-    folder.joinpath(_FILE).write_bytes(make(widths=widths).SerializeToString())
-    return {
-        'widths': {
-            width_name(width): {'file': _FILE, 'width_index': place}
-            for place, width in enumerate(widths)
-        },
-        'bytes_widest_alone': make(widths=widths[:1]).ByteSize(),
-    }
+    onnx_model, in_integers = _makers()
+    integers = storage == 'w8a8'
+    make = partial(
+        onnx_model,
+        model,
+        variables,
+        image_shape,
+        storage='float32' if integers else storage,
+    )
+
+    @cache  # The widest alone may be one of the files.
+    def made(widths: tuple[Width, ...]) -> bytes:
+        found = make(widths=widths)
+        if integers:
+            found = in_integers(found, calibration)
+        return found.SerializeToString()
+
+    files = {_FILE: tuple(widths)}
+    if integers:
+        files = {f'{signature_name(width_name(w))}.onnx': (w,) for w in widths}
+    facts = {}
+    for file, inside in files.items():
+        folder.joinpath(file).write_bytes(made(inside))
+        for place, width in enumerate(inside):
+            facts[width_name(width)] = {'file': file, 'width_index': place}
+    return {'widths': facts, 'bytes_widest_alone': len(made(tuple(widths[:1])))}
 
 
 def runs_alone(
@@ -73,7 +94,8 @@ def runs_alone(
         threads: of ONNX Runtime.
         outputs: what the manifest tells of them.
     """
-    make = partial(_onnx_model(), model, variables, image_shape, storage=storage)
+    onnx_model, _ = _makers()
+    make = partial(onnx_model, model, variables, image_shape, storage=storage)
     path, runs = folder / 'alone.onnx', {}
     for width in widths:
         name = width_name(width)
@@ -86,9 +108,10 @@ def runs_alone(
     return runs
 
 
-def _onnx_model() -> Callable:
+def _makers() -> tuple[Callable, Callable]:
     try:
         from slimjax.deploy.onnx_file import onnx_model
+        from slimjax.deploy.onnx_integers import in_integers
     except ImportError as error:
         raise ImportError(f"{error}: pip install 'slimjax[onnx]'") from error
-    return onnx_model
+    return onnx_model, in_integers

@@ -1,5 +1,7 @@
 """Small networks of every family, as different within as after training."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,13 @@ def drawn(model, image_shape=IMAGE):
     )
 
 
+def pictures(count):
+    """Of one colour each, which logits tell more of than of noise."""
+    draw = np.random.default_rng(1)
+    colours = draw.normal(size=(count, 1, 1, 3))
+    return (colours + 0.2 * draw.normal(size=(count, *IMAGE))).astype(np.float32)
+
+
 def tiny(**fields):
     """A network of seven convolutions, and its variables."""
     fields = {**TINY, 'widths': (0.25, 0.5, 1.0), 'small_images': True, **fields}
@@ -39,16 +48,20 @@ def tiny(**fields):
     return model, drawn(model)
 
 
-def write_bundle(folder, model, variables, image_shape, **facts):
-    """Writes an ONNX bundle that was neither compared with JAX nor measured."""
+def write_bundle(
+    folder, model, variables, image_shape, *, kind='onnx', write=None, **facts
+):
+    """Writes a bundle that was neither compared with JAX nor measured.
+
+    By default, one in ONNX that stores float32.
+    """
+    write = write or functools.partial(write_onnx, storage='float32')
     folder.mkdir()
-    widths = model.widths[::-1]
-    found = write_onnx(folder, model, variables, image_shape, widths, 'float32')
     manifest = {
-        'kind': 'onnx',
+        'kind': kind,
         'image_shape': list(image_shape),
         **({} if 'outputs' in facts else {'num_classes': model.num_classes}),
-        **found,
+        **write(folder, model, variables, image_shape, model.widths[::-1]),
         **facts,
     }
     write_manifest(folder, manifest)

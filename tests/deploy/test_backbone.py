@@ -82,6 +82,19 @@ def test_a_bundle_of_a_backbone_is_as_that_of_a_classifier(detector, tmp_path, k
         assert size < weight_bytes(detector) + 2**16
 
 
+@pytest.mark.parametrize('kind', ['onnx', 'litert'])
+def test_a_backbone_is_not_computed_in_integers(detector, tmp_path, kind):
+    given = {'storage': 'w8a8', 'calibration': np.zeros((1, *IMAGE), np.float32)}
+    with pytest.raises(ValueError, match="'w8a8' is not for a detector's backbone"):
+        export_bundle(
+            tmp_path / 'new',
+            *backbone_of(*detector),
+            to=kind,
+            image_shape=IMAGE,
+            **given,
+        )
+
+
 def test_nothing_of_the_heads_is_in_it(detector):
     model, variables = detector
     backbone, own = backbone_of(model, variables)

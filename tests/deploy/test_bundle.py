@@ -302,7 +302,7 @@ def test_a_wrong_export_is_never_written(network, tmp_path, monkeypatch):
             model, jax.tree.map(lambda v: 1.01 * v, variables), *arguments, **keywords
         )
 
-    monkeypatch.setattr('slimjax.deploy.onnx_bundle._onnx_model', lambda: other)
+    monkeypatch.setattr('slimjax.deploy.onnx_bundle._makers', lambda: (other, None))
     with pytest.raises(ValueError, match=r'width 1\.0 differs from JAX by'):
         export_bundle(
             tmp_path / 'wrong', model, variables, to='onnx', image_shape=IMAGE
@@ -320,8 +320,13 @@ def test_what_cannot_be_exported_is_said_first(network, tmp_path):
         export_to(to='onnx', storage='int4')
     with pytest.raises(ValueError, match='allowed for stablehlo are float32'):
         export_to(to='stablehlo', storage='float16')
-    with pytest.raises(ValueError, match='calibration is missing'):
-        export_to(to='litert', storage='w8a8')
+    with pytest.raises(ValueError, match='allowed for stablehlo are float32'):
+        export_to(to='stablehlo', storage='w8a8', calibration=images(1))
+    for kind in ('onnx', 'litert'):
+        with pytest.raises(ValueError, match='calibration is missing'):
+            export_to(to=kind, storage='w8a8')
+    with pytest.raises(ValueError, match='for ONNX with all widths in one file'):
+        export_to(to='onnx', storage='w8a8', calibration=images(1), time_alone=True)
     with pytest.raises(ValueError, match='calibration is given'):
         export_to(to='litert', calibration=images(1))
     with pytest.raises(ValueError, match=r'calibration is float64\[1, 32, 32, 3\]'):

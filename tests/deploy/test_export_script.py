@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slimjax.deploy
+from slimjax.deploy.manifest import MANIFEST
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.parallel import replicated
 from slimjax.train.run import Run
@@ -19,24 +20,34 @@ def export(*flags):
     return run_command('scripts/export.py', *flags)
 
 
-@pytest.mark.slow
-def test_the_accuracy_of_a_bundle_is_that_of_the_run(tmp_path):
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A run of a network that was not trained, its weights and its workdir."""
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
-    run = Run(tiny_config())
+    run, workdir = Run(tiny_config()), tmp_path_factory.mktemp('run')
     params, stats = split_variables(
         drawn(run.model.clone(axis_name=None), run.image_shape)
     )
-    with Checkpoints(tmp_path / 'run' / 'checkpoints') as checkpoints:
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
         checkpoints.save_weights(params, stats, run.meta)
         checkpoints.wait()
-    flags = f'--workdir={tmp_path / "run"}', f'--output={tmp_path / "bundle"}'
+    return run, (params, stats), workdir
+
+
+def accuracy(widths):
+    return {name: own['top1'] for name, own in widths.items()}
+
+
+@pytest.mark.slow
+def test_the_accuracy_of_a_bundle_is_that_of_the_run(run, tmp_path):
+    run, weights, workdir = run
+    flags = f'--workdir={workdir}', f'--output={tmp_path / "bundle"}'
     done = export(*flags, '--to=onnx', '--repeats=3')
     assert done.returncode == 0, done.stderr
     assert 'top-1 %' in done.stdout
-    manifest = json.loads(tmp_path.joinpath('bundle', 'manifest.json').read_text())
-    expected = run.evaluate(*replicated((params, stats)), 'test')
-    found = {name: own['top1'] for name, own in manifest['widths'].items()}
-    assert found == {name: pytest.approx(own['top1']) for name, own in expected.items()}
+    manifest = json.loads(tmp_path.joinpath('bundle', MANIFEST).read_text())
+    expected = accuracy(run.evaluate(*replicated(weights), 'test'))
+    assert accuracy(manifest['widths']) == pytest.approx(expected)
     assert manifest['class_names'] == list('0123456789')
     assert manifest['preprocessing']['mean'] == [0.305]
     images = np.ones((1, *run.image_shape), np.float32)
@@ -46,3 +57,18 @@ def test_the_accuracy_of_a_bundle_is_that_of_the_run(tmp_path):
     assert again.returncode == 1
     assert again.stderr.startswith('export: ')
     assert 'exists' in again.stderr
+
+
+@pytest.mark.slow
+def test_integers_take_their_ranges_from_images_of_the_run(run, tmp_path):
+    run, weights, workdir = run
+    flags = f'--workdir={workdir}', f'--output={tmp_path / "bundle"}'
+    done = export(*flags, '--to=onnx', '--storage=w8a8', '--repeats=3')
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(tmp_path.joinpath('bundle', MANIFEST).read_text())
+    expected = accuracy(run.evaluate(*replicated(weights), 'test'))
+    assert accuracy(manifest['widths']) == pytest.approx(expected, abs=0.1)
+    assert all(own['max_abs_diff'] > 0 for own in manifest['widths'].values())
+    refused = export(*flags, '--to=stablehlo', '--storage=w8a8', '--split=none')
+    assert refused.returncode == 1
+    assert 'allowed for stablehlo are float32' in refused.stderr
