@@ -29,9 +29,7 @@ _LARGEST_PATCH = 32
 _MOST_GROUPS = 8
 
 
-@partial(
-    jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups', 'form')
-)
+@partial(jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups', 'form'))
 def convolve(
     inputs: Array,
     kernel: Array,
