@@ -29,7 +29,8 @@ def shares_stem(model: SlimmableClassifier) -> bool:
         >>> shares_stem(slimjax.create_model('resnet14', conv_form='plain'))
         False
     """
-    return resolve_form(model.conv_form) == 'products'
+    # A network of the user's own need not have the field, and has no stem to share.
+    return resolve_form(getattr(model, 'conv_form', 'plain')) == 'products'
 
 
 def sum_with_shared_stem(
