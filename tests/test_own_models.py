@@ -188,7 +188,7 @@ def compared(model, plain, variables, width, dtype, *, tolerance, train=False):
     return found, plain_found
 
 
-@pytest.mark.parametrize('width', slow_but([0.25, 0.4, 1.0], 0.4))
+@pytest.mark.parametrize('width', slow_but([0.25, 0.4, 1.0], 0.25))
 def test_a_narrow_convnext_is_a_plain_one_with_the_slices(width):
     module = own_models()
     with jax.enable_x64(True):
