@@ -146,7 +146,7 @@ class SlimConv(nn.Module):
             bias = stored_param(
                 self, 'bias', self.bias_init, (stored,), self.param_dtype
             )
-            bias = _grouped_prefix(bias, active, 1 if self.depthwise else groups)
+            bias = grouped_prefix(bias, active, 1 if self.depthwise else groups)
         sow_active(self, {name: kernel, 'bias': bias})
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         arranged = channels is not None and groups > 1 and not self.depthwise
@@ -308,10 +308,10 @@ def _slice_kernel(layer, kernel, inputs: int, active: int, width: Width):
     if layer.in_splits:
         kernel = _slice_parts(layer, kernel, inputs, width)
     kernel = kernel[..., : inputs // groups, :]
-    return _grouped_prefix(kernel, active, groups)
+    return grouped_prefix(kernel, active, groups)
 
 
-def _grouped_prefix(array: Array, active: int, groups: int) -> Array:
+def grouped_prefix(array: Array, active: int, groups: int) -> Array:
     """The first channels of each of the groups into which the last axis falls."""
     stored = array.shape[-1]
     if active == stored:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
-from slimjax.layers import layer_path, sow_active, untraced_param
+from slimjax.layers import grouped_prefix, layer_path, sow_active, untraced_param
 from slimjax.masking import Count, first_channels, from_groups
 from slimjax.width import (
     ChannelTable,
@@ -243,10 +243,7 @@ class SwitchableBatchNorm(nn.Module):
 
     def _prefix(self, leaf: Array, count: int, channels: Count | None = None) -> Array:
         """The part of a variable that `count` active channels use."""
-        part = leaf
-        if count != leaf.shape[0]:
-            parts = leaf.reshape(self.groups, -1)
-            part = parts[:, : count // self.groups].reshape(count)
+        part = grouped_prefix(leaf, count, self.groups)
         if channels is None or self.groups == 1:
             return part
         return from_groups(part, channels, self.groups)

@@ -13,19 +13,17 @@ from tests.commands import ROOT, run_command, run_python
 DIGITS = f'--config={ROOT / "configs" / "digits.py"}'
 
 
-def slimjax(*arguments):
-    return run_python('-m', 'slimjax.main', *arguments, timeout=200)
-
-
 def test_describe_needs_no_data_and_writes_json(tmp_path):
     path = tmp_path / 'costs.json'
-    done = slimjax(
+    done = run_python(
+        *('-m', 'slimjax.main'),
         f'--config={ROOT / "configs" / "imagenet.py"}:s_mobilenet_v1',
         '--mode=describe',
         '--config.widths=(0.25,1.0)',
         # A field that the recipe does not state.
         '--config.model_fields.depthwise_own_fan=True',
         f'--json={path}',
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(path.read_text())

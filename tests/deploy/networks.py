@@ -13,6 +13,16 @@ from slimjax.deploy.onnx_bundle import write_onnx
 IMAGE = (32, 32, 3)
 TINY = {'base_features': 8, 'stage_sizes': (1, 1), 'num_classes': 5}
 
+# Their narrowest and their widest.
+FAMILIES = [
+    ('mobilenet_v1', (0.25, 1.0)),
+    ('mobilenet_v2', (0.35, 1.0)),
+    ('shufflenet', (0.5, 1.0)),
+    ('mnasnet', (0.5, 1.0)),
+    ('autoslim_mobilenet_v2', ('1', '3')),
+    ('resnet50', (0.25, 1.0)),
+]
+
 
 def shapes(model, image_shape=IMAGE):
     """The shapes of a model's variables."""

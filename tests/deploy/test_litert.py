@@ -11,7 +11,7 @@ import pytest
 import slimjax.deploy
 from slimjax.deploy.litert_bundle import write_litert
 from slimjax.deploy.manifest import MANIFEST
-from tests.deploy.networks import IMAGE, drawn, pictures, tiny, write_bundle
+from tests.deploy.networks import FAMILIES, IMAGE, drawn, pictures, tiny, write_bundle
 
 interpreters = pytest.importorskip(
     'ai_edge_litert.interpreter', reason="needs the extra 'litert'"
@@ -67,17 +67,7 @@ def test_the_examples_are_right():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('name', 'widths'),
-    [
-        ('mobilenet_v1', (0.25, 1.0)),
-        ('mobilenet_v2', (0.35, 1.0)),
-        ('shufflenet', (0.5, 1.0)),
-        ('mnasnet', (0.5, 1.0)),
-        ('autoslim_mobilenet_v2', ('1', '3')),
-        ('resnet50', (0.25, 1.0)),
-    ],
-)
+@pytest.mark.parametrize(('name', 'widths'), FAMILIES)
 def test_every_family_equals_jax(name, widths):
     model = slimjax.create_model(name, num_classes=10, widths=widths)
     variables = drawn(model)

@@ -11,7 +11,7 @@ import slimjax.deploy
 from slimjax.deploy.demo_page import write_demo_page
 from slimjax.deploy.manifest import MANIFEST
 from slimjax.deploy.onnx_bundle import write_onnx
-from tests.deploy.networks import IMAGE, drawn, pictures, tiny, write_bundle
+from tests.deploy.networks import FAMILIES, IMAGE, drawn, pictures, tiny, write_bundle
 
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
@@ -164,17 +164,7 @@ def test_a_page_runs_one_file_and_says_so(made, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('name', 'widths'),
-    [
-        ('mobilenet_v1', (0.25, 1.0)),
-        ('mobilenet_v2', (0.35, 1.0)),
-        ('shufflenet', (0.5, 1.0)),
-        ('mnasnet', (0.5, 1.0)),
-        ('autoslim_mobilenet_v2', ('1', '3')),
-        ('resnet50', (0.25, 1.0)),
-    ],
-)
+@pytest.mark.parametrize(('name', 'widths'), FAMILIES)
 def test_every_family_computes_in_integers(name, widths, tmp_path):
     model = slimjax.create_model(name, num_classes=10, widths=widths)
     floats = onnx_model(model, drawn(model), IMAGE, widths=model.widths[:1])

@@ -43,6 +43,7 @@ def run_main(*arguments: str) -> Ended:
             # What is done once in a process is none of the tests' affair.
             mock.patch.object(absl.app._run_init, 'done', True),
             mock.patch.object(main, 'outlive_readers', return_value=None),
+            mock.patch.object(main, 'say_failures_once', return_value=None),
         ):
             status = _status(shown)
     finally:

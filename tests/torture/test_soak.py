@@ -9,7 +9,7 @@ import pytest
 
 from slimjax.train.checkpoint import Checkpoints
 from tests.torture.damaging import state
-from tests.torture.trainings import Training
+from tests.torture.trainings import Training, newest
 
 STEPS, LOG, SAVES = 20_000, 200, 1000
 # Lines before these steps are of a process that still grows into its buffers.
@@ -32,38 +32,47 @@ def threads_and_kib(process: int) -> tuple[int, int]:
     return int(fields['Threads']), int(fields['VmRSS'].split()[0])
 
 
-def test_saves_with_rotation_leave_no_threads_files_or_folders(tmp_path):
-    seen = []
-    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
-        for step in range(1, 31):
+def held_after_saves(folder, count):
+    """Open files, threads and KiB of memory after each save of a small state."""
+    held = []
+    with Checkpoints(folder) as checkpoints:
+        for step in range(1, count + 1):
             checkpoints.save(state(step), {}, -abs(step - 11))
             checkpoints.wait()
-            seen.append((open_files(), threading.active_count()))
+            kib = threads_and_kib(os.getpid())[1]
+            held.append((open_files(), threading.active_count(), kib))
+    # The best one, and the two newest.
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {'11', str(count - 1), str(count)}
+    return np.array(held)
+
+
+def test_saves_with_rotation_leave_no_threads_files_or_folders(tmp_path):
+    held = held_after_saves(tmp_path / 'checkpoints', 30)
     # The first ones start what is kept.
-    assert seen[10] == seen[29], seen
-    kept = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
-    assert kept == {'11', '29', '30'}
+    assert list(held[10, :2]) == list(held[-1, :2]), held
 
 
 @pytest.mark.slow
 @pytest.mark.torture
 def test_a_thousand_saves_cost_what_tensorstore_keeps(tmp_path, ledger):
-    memory = []
-    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
-        for step in range(1, SAVES + 101):
-            checkpoints.save(state(step), {}, -abs(step - 11))
-            checkpoints.wait()
-            memory.append(threads_and_kib(os.getpid())[1])
-    growth = (memory[-1] - memory[99]) / SAVES
-    flat = growth < KIB_A_SAVE
+    held = held_after_saves(tmp_path / 'checkpoints', SAVES + 100)
+    growth = (held[-1, 2] - held[99, 2]) / SAVES
     figures = (
-        f'{SAVES:,} saves: memory {memory[99] / 1024:.0f} MiB, {growth:+.1f} KiB each'
+        f'{SAVES:,} saves: memory {held[99, 2] / 1024:.0f} MiB, {growth:+.1f} KiB '
+        f'each; {held[-1, 0]} files, {held[-1, 1]} threads'
     )
     print(figures)
-    ledger.record(
-        'soak', f'{SAVES:,} saves: host memory', flat, '' if flat else figures
-    )
-    assert flat, figures
+    lost = []
+    for kind, flat in (
+        ('file handles', held[-1, 0] == held[10, 0]),
+        ('threads', held[-1, 1] == held[10, 1]),
+        ('host memory', growth < KIB_A_SAVE),
+    ):
+        fault = f'{SAVES:,} saves: {kind}'
+        ledger.record('soak', fault, bool(flat), '' if flat else figures)
+        lost += [] if flat else [kind]
+    assert not lost, figures
 
 
 @pytest.mark.slow
@@ -112,3 +121,4 @@ def test_twenty_thousand_steps_hold_no_more(tmp_path, ledger, has_time, monkeypa
         ledger.record('soak', fault, bool(flat), '' if flat else figures)
         lost += [] if flat else [kind]
     assert not lost, figures
+    assert step < STEPS or newest(tmp_path) == STEPS
