@@ -44,11 +44,13 @@ class ChannelScores(NamedTuple):
     """How one channel answers to images at one width.
 
     Attributes:
+        images: `[images]`, the places in their split of those that could be read.
         scores: `[images]`, over space.
         places: `[images]`, where its maximum is: an index into the flattened space.
         right: `[images]`, whether the network classifies the image as labelled.
     """
 
+    images: np.ndarray
     scores: np.ndarray
     places: np.ndarray
     right: np.ndarray
@@ -169,15 +171,17 @@ def channel_scores(
         scores = own.max(1) if by == 'max' else own.mean(1)
         return scores, own.argmax(1), logits.argmax(1)
 
-    found = {width: [] for width in keywords}
+    found, first = {width: [] for width in keywords}, 0
     for batch in batches:
-        kept = batch.get('mask', np.ones(len(batch['image']))) > 0
+        kept = np.flatnonzero(batch.get('mask', np.ones(len(batch['image']))) > 0)
+        images = first + kept
+        first += len(batch['image'])
         for width in keywords:
             scores, places, classes = map(
                 np.asarray, answers(variables, batch['image'], width)
             )
             right = classes == batch['label']
-            found[width].append((scores[kept], places[kept], right[kept]))
+            found[width].append((images, scores[kept], places[kept], right[kept]))
     if not all(found.values()):
         raise ValueError('there is no image')
     return {

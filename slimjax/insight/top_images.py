@@ -134,11 +134,11 @@ def top_images(
     )
     fields = receptive_fields(model, variables, found, run.image_shape)
     best = {width: best_first(own.scores, count) for width, own in scores.items()}
-    images = chosen_images(run, split, itertools.chain.from_iterable(best.values()))
-    names = {width: width_name(width) for width in scores}
+    chosen = {width: own.images[best[width]].tolist() for width, own in scores.items()}
+    images = chosen_images(run, split, itertools.chain.from_iterable(chosen.values()))
     rows = {
-        names[width]: [_top(i, scores[width], images[i], fields) for i in best[width]]
-        for width in scores
+        width_name(width): [_top(own, i, images, fields) for i in best[width]]
+        for width, own in scores.items()
     }
     return TopImages(found, channel, rows, *_agreement(scores, best), _size(scores))
 
@@ -153,11 +153,13 @@ def best_first(scores: np.ndarray, count: int) -> list[int]:
     return np.argsort(-scores, kind='stable')[:count].tolist()
 
 
-def _top(index: int, own: ChannelScores, image: np.ndarray, fields) -> Top:
-    box = fields.box(int(own.places[index]))
-    crop = image[box.top : box.bottom, box.left : box.right]
-    right = bool(own.right[index])
-    return Top(index, float(own.scores[index]), right, image, crop)
+def _top(
+    own: ChannelScores, i: int, images: Mapping[int, np.ndarray], fields
+) -> Top:
+    index, box = int(own.images[i]), fields.box(int(own.places[i]))
+    crop = images[index][box.top : box.bottom, box.left : box.right]
+    right = bool(own.right[i])
+    return Top(index, float(own.scores[i]), right, images[index], crop)
 
 
 def _agreement(scores: Mapping[Width, ChannelScores], best: Mapping[Width, Any]):

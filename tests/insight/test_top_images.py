@@ -107,6 +107,29 @@ def test_a_channel_that_narrow_widths_lack_has_rows_of_the_others(trained):
         top_images(trained, 'stage1', 0)
 
 
+def test_a_broken_image_moves_none_behind_it(trained, monkeypatch):
+    run = trained.run
+    whole = top_images(trained, LAYER, 1, count=300)
+    source = run.source('validation')
+    examples = [source[index] for index in range(len(source))]
+    first = min(top.index for top in whole.rows['1.0'])
+    examples[first] = examples[first]._replace(image=b'')
+    broken = Listed(source.class_names, examples)
+    monkeypatch.setitem(run._sources, 'validation', broken)
+    found = top_images(trained, LAYER, 1, count=300)
+    for name, tops in whole.rows.items():
+        kept = [top for top in tops if top.index != first]
+        assert [top.index for top in found.rows[name]] == [top.index for top in kept]
+        for one, other in zip(found.rows[name], kept, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+
+
+class Listed(list):
+    def __init__(self, class_names, examples):
+        super().__init__(examples)
+        self.class_names = class_names
+
+
 def test_frames_tell_right_from_wrong():
     grey = np.full((8, 8, 1), 100, np.uint8)
     pink = np.full((8, 6, 3), (200, 100, 150), np.uint8)
