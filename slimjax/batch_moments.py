@@ -14,7 +14,7 @@ from jax import Array, lax
 NormBatch = int | Literal['device', 'global']
 
 
-class Moments(NamedTuple):
+class GroupMoments(NamedTuple):
     """Biased moments of the groups that this device has a part in."""
 
     mean: Array  # [groups, channels]
@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 def group_moments(values: Array, norm_batch: NormBatch, axis_name: str | None):
-    """Means and variances over groups of `norm_batch` examples, `Moments`."""
+    """Means and variances over groups of `norm_batch` examples, `GroupMoments`."""
     batch = values.shape[0]
     devices = 1 if axis_name is None else lax.axis_size(axis_name)
     size = {'device': batch, 'global': batch * devices}.get(norm_batch, norm_batch)
@@ -42,7 +42,7 @@ def group_moments(values: Array, norm_batch: NormBatch, axis_name: str | None):
     mean, var = _parts_moments(values, part)
     if size > batch:
         mean, var = _across_devices(mean[0], var[0], size // batch, axis_name)
-    return Moments(mean, var, size * values[0, ..., 0].size)
+    return GroupMoments(mean, var, size * values[0, ..., 0].size)
 
 
 @partial(jax.jit, static_argnames='part')

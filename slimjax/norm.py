@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slimjax.batch_moments import Moments, NormBatch, group_moments, normalize
+from slimjax.batch_moments import GroupMoments, NormBatch, group_moments, normalize
 from slimjax.dtypes import at_least_float32
 from slimjax.layers import grouped_prefix, layer_path, sow_active, untraced_param
 from slimjax.masking import Count, first_channels, from_groups
@@ -248,7 +248,7 @@ class SwitchableBatchNorm(nn.Module):
             return part
         return from_groups(part, channels, self.groups)
 
-    def _update(self, width: Width, mean, var, moments: Moments):
+    def _update(self, width: Width, mean, var, moments: GroupMoments):
         collection = SHARED_STATS if self.mode == 'shared' else stats_collection(width)
         if not self.is_mutable_collection(collection):
             raise ValueError(

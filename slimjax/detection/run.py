@@ -9,7 +9,6 @@ import numpy as np
 import optax
 from jax import Array
 
-from slimjax.config import check
 from slimjax.data.coco_format.batches import (
     detection_eval_batches,
     detection_fingerprint,
@@ -67,12 +66,6 @@ class DetectionRun(Run):
     """
 
     def __init__(self, config):
-        check(config)
-        if not config.data_dir:
-            raise ValueError(
-                "config.data_dir='': a detector reads what scripts/prepare_coco.py has "
-                'prepared; state its --output'
-            )
         super().__init__(config)
         self._reads = reads_of(config, self.model.settings)
         # What cannot be read is refused before anything is compiled.
@@ -96,6 +89,11 @@ class DetectionRun(Run):
         """Returns the images of `'train'` (those to learn from), or another split."""
         if split not in self._sources:
             config = self.config
+            if not config.data_dir:
+                raise ValueError(
+                    "config.data_dir='': a detector reads what scripts/prepare_coco.py "
+                    'has prepared; state its --output'
+                )
             keypoints = config.detector == 'keypoint_rcnn'
             source = CocoSource(config.data_dir, split, keypoints=keypoints)
             found = {'num_classes': len(source.class_names)}
