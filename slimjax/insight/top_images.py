@@ -153,9 +153,7 @@ def best_first(scores: np.ndarray, count: int) -> list[int]:
     return np.argsort(-scores, kind='stable')[:count].tolist()
 
 
-def _top(
-    own: ChannelScores, i: int, images: Mapping[int, np.ndarray], fields
-) -> Top:
+def _top(own: ChannelScores, i: int, images: Mapping[int, np.ndarray], fields) -> Top:
     index, box = int(own.images[i]), fields.box(int(own.places[i]))
     crop = images[index][box.top : box.bottom, box.left : box.right]
     right = bool(own.right[i])

@@ -4,13 +4,16 @@ A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` 
 `training` (the optimiser's state, and the metrics of an unfinished log interval) are
 plain nested dictionaries of arrays, each readable by itself; `meta/meta.json` tells
 config, versions and class names. The two newest and the best are kept, so that there
-is one to go on from where the newest is damaged; a new one is written under a temporary
-name, and an old one deleted only when the new one is whole.
+is one to go on from where the newest is damaged. A new one is written under a temporary
+name; an old one is deleted only when the new one is whole, and renamed before that, so
+that whatever has a step's name is whole, in whatever moment a run is killed.
 """
 
 import contextlib
 import dataclasses
+import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +35,9 @@ from slimjax.train.checkpoint_folder import (
 from slimjax.train.integrity import sealed
 from slimjax.train.state import TrainState
 from slimjax.variables import check_shapes
+
+# Of a folder that is being deleted.
+_DELETED = '.deleted'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,24 +72,18 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | pathlib.Path, *, clear: bool = False):
-        policies = ocp.training.preservation_policies
+        self._directory = pathlib.Path(directory).absolute()
+        if clear:
+            self._clear_deleted()
         self._checkpointer = ocp.training.Checkpointer(
-            pathlib.Path(directory).absolute(),
+            self._directory,
             context=context(),
             # Saves when told to; the default skips while one is under way.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
                 1
             ),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(2),
-                    policies.BestN(
-                        get_metric_fn=lambda metrics: metrics[SCORE],
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
+            # Orbax deletes a folder under its own name: killed there, it leaves half.
+            preservation_policy=ocp.training.preservation_policies.PreserveAll(),
             cleanup_tmp_directories=clear,
         )
         self._saving = None
@@ -106,7 +106,7 @@ class Checkpoints:
             yield
         except Exception as error:
             raise OSError(
-                f'{self._checkpointer.directory}: a checkpoint cannot be written: '
+                f'{self._directory}: a checkpoint cannot be written: '
                 f'{reason(error)}; those before it are kept'
             ) from error
 
@@ -189,6 +189,22 @@ class Checkpoints:
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
+            self._delete_old()
+
+    def _delete_old(self) -> None:
+        """Deletes all but the two newest and the best."""
+        if jax.process_index():
+            return
+        best = self.best
+        for folder in step_folders(self._directory)[:-2]:
+            if int(folder.name) != best:
+                os.replace(folder, folder.with_suffix(_DELETED))
+        self._clear_deleted()
+
+    def _clear_deleted(self) -> None:
+        if not jax.process_index():
+            for path in self._directory.glob(f'*{_DELETED}'):
+                shutil.rmtree(path)
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns `meta.json` of a checkpoint.
@@ -248,7 +264,7 @@ class Checkpoints:
         return state
 
     def _path(self, step: int) -> pathlib.Path:
-        return pathlib.Path(self._checkpointer.directory, str(step))
+        return self._directory / str(step)
 
 
 def load_variables(path: str | pathlib.Path) -> Checkpoint:

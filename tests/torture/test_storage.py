@@ -71,6 +71,27 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_named(copy, fault):
     assert resumed(copy)[0] in (2, 3)
 
 
+def test_what_a_killed_run_was_deleting_is_deleted_and_not_called_damaged(
+    copy, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    def delete_half(path):
+        (path / 'params' / 'manifest.ocdbt').unlink()
+        raise Killed
+
+    with monkeypatch.context() as patched, opened(copy, print) as checkpoints:
+        patched.setattr(shutil, 'rmtree', delete_half)
+        checkpoints.save(state(4), {}, 0.1)
+        with pytest.raises(Killed):
+            checkpoints.wait()
+    step, said = resumed(copy)
+    assert (step, said) == (4, [])
+    assert {path.name for path in (copy / 'checkpoints').iterdir()} == set('134')
+    assert not (copy / 'broken_checkpoints').exists()
+
+
 def test_facts_that_changed_are_noticed_as_numbers_are(copy):
     meta = copy / 'checkpoints' / '3' / 'meta' / 'meta.json'
     meta.write_text(meta.read_text().replace('"seed": 0', '"seed": 1'))

@@ -3,9 +3,11 @@
 import json
 import pathlib
 import queue
+import signal
 import subprocess
 import threading
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -41,6 +43,8 @@ class Training:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
+            # These tests may run under nohup; what they start does not.
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
         self.lines: list[str] = []
         # Set, its output is closed after the next line.
@@ -75,6 +79,7 @@ class Training:
             except queue.Empty:
                 if not self.running and self._queue.empty():
                     return False
+        self.kill()
         raise TimeoutError(f'no {text!r} in {timeout} s:\n{self.output}')
 
     def wait_for(self, condition, timeout: float = 240) -> bool:
@@ -86,6 +91,7 @@ class Training:
             if not self.running:
                 return False
             time.sleep(0.0005)
+        self.kill()
         raise TimeoutError(f'{condition} in {timeout} s:\n{self.output}')
 
     def finish(self, timeout: float = 300) -> int:
