@@ -14,7 +14,8 @@ _ARRAY = re.compile(
 )
 _COMPUTATION = re.compile(r'(ENTRY )?%?([\w.\-]+) .*\{$')
 _INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$')
-_ENTERED = ('conditional', 'while', 'call')
+# They run other computations.
+ENTERED = ('conditional', 'while', 'call')
 # Their results lie where others put them, or are told of by the `-done` that follows.
 _WRITES_NOTHING = (
     'parameter',
@@ -24,7 +25,7 @@ _WRITES_NOTHING = (
     'after-all',
     'opt-barrier',
     'partition-id',
-    *_ENTERED,
+    *ENTERED,
 )
 
 
@@ -173,7 +174,7 @@ def computations(text: str) -> dict[str, list[Instruction]]:
             for own_name, kind, opcode, rest in found[name]
         ]
         for instruction in run[name]:
-            if instruction.opcode in _ENTERED:
+            if instruction.opcode in ENTERED:
                 waiting += [each for each in instruction.called if each in found]
     return run
 
@@ -222,7 +223,7 @@ def memory_traffic(text: str) -> int:
         named = {each.name: each for each in run[name]}
         total = 0
         for instruction in run[name]:
-            if instruction.opcode in _ENTERED:
+            if instruction.opcode in ENTERED:
                 total += max(moved(each) for each in instruction.called if each in run)
             elif instruction.writes:
                 written = _in_large_memory(instruction.results)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from slimjax.insight.hlo import all_reduces, memory_traffic
+from slimjax.insight.liveness import peak_live_bytes
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.padding import named_widths, padding_by_width
 from slimjax.insight.topology import (
@@ -74,9 +75,10 @@ class Plan:
         Returns:
             `{'name': str, 'chip': str, 'chips': int, 'batch_a_chip': int,
             'memory': {'limit_bytes': int, 'needed_bytes': int, ...}, 'fits': bool,
-            'largest_batch_a_chip': int, 'all_reduce_bytes': [int, ...],
-            'traffic_bytes': int, 'padding': {'0.25': {...}, ...}}`; of a batch that
-            does not fit, the last three and the parts of the memory are not known.
+            'largest_batch_a_chip': int, 'live_bytes': int,
+            'all_reduce_bytes': [int, ...], 'traffic_bytes': int,
+            'padding': {'0.25': {...}, ...}}`; of a batch that does not fit, the last
+            four and the parts of the memory are not known.
         """
         chips, kind = len(self.devices), self.devices[0].device_kind
         limit = memory_limit(self.devices)
@@ -166,6 +168,7 @@ class Plan:
         channels = {leaf.shape[0] for leaf in jax.tree.leaves(stats)}
         padding = padding_by_width(text, channels)
         return {
+            'live_bytes': peak_live_bytes(text),
             'all_reduce_bytes': all_reduces(text),
             'traffic_bytes': memory_traffic(text),
             'padding': {width: each.results() for width, each in padding.items()},
@@ -233,6 +236,8 @@ def _memory_line(found: Mapping[str, Any]) -> str:
 def _program_lines(found: Mapping[str, Any]) -> list[str]:
     sums = found['all_reduce_bytes']
     lines = [
+        f'of the temporaries {format_bytes(found["live_bytes"])} are in use at once; '
+        'the rest are gaps between them',
         f'all-reduces a step: {len(sums)}, of '
         + ', '.join(map(format_bytes, sums))
         + ', for all widths together',

@@ -18,6 +18,7 @@ from slimjax.insight.hlo import (
     memory_traffic,
     parse_arrays,
 )
+from slimjax.insight.liveness import peak_live_bytes
 from slimjax.insight.padding import padding_by_width
 from slimjax.insight.topology import (
     OutOfMemoryError,
@@ -56,7 +57,8 @@ ENTRY %main (a: bf16[128,7,7,58]) -> bf16[128,7,7,58] {
   %start = (($wide), $few, s32[]{:S(2)}) slice-start(%wide), slice={[0:16]}
   %part = $few slice-done(%start)
   %update = f32[58]{0:T(128)} add(%a, %a), metadata={op_name="jit(step)/add"}
-  %both = ($narrow) conditional(%a, %wide), branch_computations={%nothing, %narrow}
+  %both = ($narrow) conditional(%a, %wide, %wide), \
+branch_computations={%nothing, %narrow}
   ROOT %sum = ($wide, /*index=1*/f32[58]{0:T(128)}) all-reduce(%wide, %update), \
 channel_id=1, to_apply=%add, metadata={op_name="jit(step)/psum"}
 }
@@ -114,6 +116,27 @@ def test_traffic_is_of_the_large_memory_and_of_the_branch_that_moves_more():
     main = (2 + 1 + 1) * wide + few + (2 * wide + vector) + 2 * (wide + vector)
     branch = 2 * narrow + (narrow + vector)
     assert memory_traffic(PROGRAM) == main + branch
+
+
+def test_what_is_in_use_at_once_is_most_at_the_end_or_inside_of_a_branch():
+    wide, large, vector = 2 * 49 * 128 * 128, 2 * 49 * 128 * 512, 4 * 128
+    # The sum and what it sums up.
+    assert peak_live_bytes(PROGRAM) == 2 * (wide + vector)
+    # The branch's result and its copy, while the widest's and the update wait.
+    larger = PROGRAM.replace('128,7,7,12', '128,7,7,512')
+    assert peak_live_bytes(larger) == wide + vector + large + vector
+
+
+def test_no_more_is_in_use_at_once_than_is_planned():
+    @jax.jit
+    def program(x, flag):
+        y = jnp.sin(x @ x)
+        return jax.lax.cond(flag, lambda y: jnp.tanh(y @ y) @ y, lambda y: y, y).sum()
+
+    compiled = program.lower(jnp.ones((64, 64)), True).compile()
+    live = peak_live_bytes(compiled.as_text())
+    # The product, what the branch makes of it, and of that.
+    assert 2 * 4 * 64 * 64 <= live <= compiled.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize('told', [True, False])
@@ -182,6 +205,7 @@ def test_describe_tells_the_memory_and_the_largest_batch_of_a_topology(two_cpus)
     )
     assert memory['waiting_batch_bytes'] == 2 * 8 * (8 * 8 * 3 + 4)
     assert len(found['all_reduce_bytes']) == 1
+    assert 0 < found['live_bytes'] <= memory['temporary_bytes']
     assert found['traffic_bytes'] > memory['temporary_bytes']
     assert set(found['padding']) == {'0.5', '1.0'}
     assert found['padding']['1.0']['array_bytes'] > 0
