@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import ml_collections
 
 from slimjax.channel_file import load_channels
@@ -134,6 +135,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     for name, field in FIELDS.items():
         _check_field(name, config[name], field)
+    for name in ('dtype', 'param_dtype'):
+        if config[name] == 'float64' and not jax.config.jax_enable_x64:
+            raise ValueError(
+                f"config.{name}='float64': jax computes in float32 unless "
+                'JAX_ENABLE_X64=1 is in the environment, or jax_enable_x64 is on'
+            )
     try:
         for name in ('train', 'warmup', 'eval', 'checkpoint', 'log'):
             given_unit(config, name)

@@ -7,7 +7,8 @@ inside control flow, where a step runs its narrow widths (up to 30 times); and t
 of few input channels, which are matrix products of patches. On a TPU the shifted
 products need five times the memory. So the form is chosen here, once, per platform.
 
-Like a norm's arithmetic, a convolution is jitted so that each shape is traced once.
+Like a norm's arithmetic, a convolution is jitted so that each shape is traced once, and
+inlined so that it is compiled as if it were not.
 """
 
 from functools import partial
@@ -29,7 +30,11 @@ _LARGEST_PATCH = 32
 _MOST_GROUPS = 8
 
 
-@partial(jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups', 'form'))
+@partial(
+    jax.jit,
+    static_argnames=('strides', 'padding', 'dilation', 'groups', 'form'),
+    inline=True,
+)
 def convolve(
     inputs: Array,
     kernel: Array,

@@ -276,7 +276,7 @@ class SwitchableBatchNorm(nn.Module):
         return parts.at[:, : new.shape[1]].set(new).reshape(-1)
 
 
-@partial(jax.jit, static_argnames='momentum')
+@partial(jax.jit, static_argnames='momentum', inline=True)
 def _blended(old: Array, groups: Array, momentum: float) -> Array:
     """The running moment, and a part of the mean of those of the groups."""
     return momentum * old + (1 - momentum) * groups.mean(0)

@@ -150,6 +150,7 @@ def test_an_unknown_recipe_lists_the_recipes():
         ),
         ({'distill': True, 'widths': (1.0,)}, r'only width 1\.0; set distill=False'),
         ({'calibration': 'exact'}, 'config.calibration=.*pooled, sequential'),
+        ({'dtype': 'float64'}, "config.dtype='float64': .*JAX_ENABLE_X64=1"),
     ],
 )
 def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(changes, message):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from slimjax.layers import SlimConv, SlimDense
+from slimjax.models import create_model
+from slimjax.variables import apply_train, split_variables
 from slimjax.width import ChannelTable
 
 KEY = jax.random.key(0)
@@ -242,3 +244,21 @@ def test_types_of_computation_and_parameters():
         double = SlimConv(8, 3, param_dtype=jnp.float64)
         inputs = images(3, dtype=jnp.float64)
         assert double.apply(double.init(KEY, inputs), inputs).dtype == jnp.float64
+
+
+def test_layers_that_are_jitted_leave_no_calls_in_a_program():
+    model = create_model(
+        'resnet14', widths=(0.5, 1.0), stage_sizes=(1,), base_features=4, num_classes=3
+    )
+    variables = jax.eval_shape(model.init, KEY, images(3, size=32))
+
+    def loss(variables):
+        params, stats = split_variables(variables)
+        logits, _ = apply_train(model, params, stats, images(3, size=32), width=0.5)
+        return jnp.sin(logits).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(loss))(variables))
+    assert 'conv_general_dilated' in program
+    # A call's gradient is compiled apart from what is around it, and so worse.
+    for name in ('convolve', 'normalize', '_parts_moments', '_blended'):
+        assert f'name={name}' not in program
