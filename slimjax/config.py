@@ -4,9 +4,10 @@ A config file sets those fields that its recipe decides; `complete` adds the res
 `check` refuses a bad value before anything is compiled.
 """
 
+import contextlib
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -157,6 +158,22 @@ def check(config: ml_collections.ConfigDict) -> None:
         check_detector(config, {name: each.default for name, each in FIELDS.items()})
     else:
         check_together(config, _model(config))
+
+
+@contextlib.contextmanager
+def about_field(config: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Tells of an error in what a field names that the field is what to change.
+
+    Example:
+        >>> with about_field({'teacher': 'runs/a'}, 'teacher'):
+        ...     raise FileNotFoundError('runs/a holds no checkpoint')
+        Traceback (most recent call last):
+        ValueError: config.teacher='runs/a': runs/a holds no checkpoint
+    """
+    try:
+        yield
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f'config.{name}={config[name]!r}: {error}') from None
 
 
 def model_options(config: Mapping[str, Any]) -> dict[str, Any]:

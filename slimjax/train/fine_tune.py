@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from slimjax.config import about_field
 from slimjax.detection.create import with_backbone
 from slimjax.train.checkpoint import Checkpoint, load_variables
 from slimjax.train.run import Run
@@ -29,11 +30,11 @@ def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> Train
         say: prints a line for a person.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint has nothing of this network.
+        ValueError: there is no checkpoint, or it has nothing of this network.
     """
     config = run.config
-    checkpoint = load_variables(config.init_from)
+    with about_field(config, 'init_from'):
+        checkpoint = load_variables(config.init_from)
     if config.detector and 'backbone' not in checkpoint.params:
         return _of_classifier(state, run, checkpoint, say)
     if not config.detector and _resized(checkpoint, run):
@@ -80,12 +81,10 @@ def _transplanted(state: TrainState, run: Run, say) -> TrainState:
     where = run.config.init_from
     other = open_network(where)
     variables = {'params': state.params, **state.stats}
-    try:
+    with about_field(run.config, 'init_from'):
         variables = transplanted(
             other.model, other.variables, run.model, variables, run.image_shape
         )
-    except ValueError as error:
-        raise ValueError(f'config.init_from={where!r}: {error}') from None
     names = ', '.join(map(width_name, other.model.widths))
     say(f'starting from the slice that is shared with {where}, of widths {names}')
     params, stats = split_variables(variables)
@@ -99,10 +98,8 @@ def _of_classifier(
     where = run.config.init_from
     own = {'params': state.params, **state.stats}
     classifier = {'params': checkpoint.params, **checkpoint.stats}
-    try:
+    with about_field(run.config, 'init_from'):
         variables = with_backbone(own, classifier)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f'config.init_from={where!r}: {error}') from None
     params, stats = split_variables(variables)
     say(f'the backbone is that of {where}; all else is new')
     return _with(state, params, stats)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jax import Array
 
+from slimjax.config import about_field
 from slimjax.train.parallel import pmapped, replicated
 from slimjax.train.run import Run
 from slimjax.train.state import TrainState
@@ -27,14 +28,15 @@ class Teacher:
         run: of the student.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: the teacher takes other images or knows other classes.
+        ValueError: there is no checkpoint, or the teacher takes other images or knows
+            other classes.
     """
 
     def __init__(self, run: Run):
         workdir = run.config.teacher
         changes = [f'--config.data_dir={run.config.data_dir}']
-        trained = open_run(workdir, changes)
+        with about_field(run.config, 'teacher'):
+            trained = open_run(workdir, changes)
         for name in _SAME:
             own, theirs = run.config[name], trained.run.config[name]
             if own != theirs:

@@ -106,8 +106,8 @@ LATER = [
     ('dataset=folder', "config.data_dir='' is no folder; it must hold train/"),
     ('search_share=0.9999', 'config.search_share=0.9999: of 1197 training images, non'),
     ('train_epochs=1e9', r'config.train_epochs=1000000000.0 is 3.74e\+10 steps; at'),
-    ('teacher=/nowhere', '/nowhere holds no checkpoint'),
-    ('init_from=/nowhere', '/nowhere holds no checkpoint'),
+    ('teacher=/nowhere', "config.teacher='/nowhere': /nowhere holds no checkpoint"),
+    ('init_from=/nowhere', "config.init_from='/nowhere': /nowhere holds no checkp"),
 ]
 AT_LEAST = 40
 
