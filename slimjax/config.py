@@ -172,7 +172,7 @@ def about_field(config: Mapping[str, Any], name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f'config.{name}={config[name]!r}: {error}') from None
 
 

@@ -5,8 +5,8 @@ A checkpoint is a folder that a stranger can open. `params`, `stats`, `average` 
 plain nested dictionaries of arrays, each readable by itself; `meta/meta.json` tells
 config, versions and class names. The two newest and the best are kept, so that there
 is one to go on from where the newest is damaged. A new one is written under a temporary
-name; an old one is deleted only when the new one is whole, and renamed before that, so
-that whatever has a step's name is whole, in whatever moment a run is killed.
+name. An old one is deleted when the next is saved, and renamed before that, so that
+whatever has a step's name is whole, in whatever moment a run is killed.
 """
 
 import contextlib
@@ -192,19 +192,24 @@ class Checkpoints:
             self._delete_old()
 
     def _delete_old(self) -> None:
-        """Deletes all but the two newest and the best."""
+        """Deletes all but the two newest and the best.
+
+        What the disk does not let go of is no reason to end a run: the next save tries
+        again.
+        """
         if jax.process_index():
             return
         best = self.best
         for folder in step_folders(self._directory)[:-2]:
             if int(folder.name) != best:
-                os.replace(folder, folder.with_suffix(_DELETED))
+                with contextlib.suppress(OSError):
+                    os.replace(folder, folder.with_suffix(_DELETED))
         self._clear_deleted()
 
     def _clear_deleted(self) -> None:
         if not jax.process_index():
             for path in self._directory.glob(f'*{_DELETED}'):
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns `meta.json` of a checkpoint.

@@ -79,9 +79,9 @@ def _resized(checkpoint: Checkpoint, run: Run) -> bool:
 
 def _transplanted(state: TrainState, run: Run, say) -> TrainState:
     where = run.config.init_from
-    other = open_network(where)
     variables = {'params': state.params, **state.stats}
     with about_field(run.config, 'init_from'):
+        other = open_network(where)
         variables = transplanted(
             other.model, other.variables, run.model, variables, run.image_shape
         )

@@ -77,7 +77,7 @@ def test_what_a_killed_run_was_deleting_is_deleted_and_not_called_damaged(
     class Killed(BaseException):
         pass
 
-    def delete_half(path):
+    def delete_half(path, **_):
         (path / 'params' / 'manifest.ocdbt').unlink()
         raise Killed
 

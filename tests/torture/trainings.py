@@ -145,6 +145,7 @@ def contents(workdir: pathlib.Path) -> dict:
 def differences(workdir: pathlib.Path, expected: dict) -> str:
     """What of a finished run is not as it should be; '' where all is."""
     wrong = [name for name, own in contents(workdir).items() if own != expected[name]]
-    wrong += [path.name for path in workdir.rglob('*tmp*')]
+    for left in ('*tmp*', '*.deleted'):
+        wrong += [path.name for path in workdir.rglob(left)]
     wrong += sorted({path.name for path in workdir.iterdir()} ^ FILES)
     return ', '.join(wrong)
