@@ -12,6 +12,7 @@ import argparse
 import pathlib
 import sys
 
+import jax
 import ml_collections
 
 from slimjax import commands
@@ -104,6 +105,8 @@ def compared(config, seed, workdir, flags, stop):
 def trained(config, workdir, stop) -> None:
     """Trains, or goes on."""
     done = train(config, workdir, should_stop=stop, say=silent, test=False)
+    # Programs of a network that is done take memory maps, of which there are few.
+    jax.clear_caches()
     if done is None:
         sys.exit('stopped and saved: the same command goes on')
     print(f'trained: {workdir}', file=sys.stderr, flush=True)
