@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from slimjax.insight.inputs import with_places
 from slimjax.insight.passes import pass_keywords
 from slimjax.insight.table import aligned
 from slimjax.models.common import Maps
@@ -171,11 +172,8 @@ def channel_scores(
         scores = own.max(1) if by == 'max' else own.mean(1)
         return scores, own.argmax(1), logits.argmax(1)
 
-    found, first = {width: [] for width in keywords}, 0
-    for batch in batches:
-        kept = np.flatnonzero(batch.get('mask', np.ones(len(batch['image']))) > 0)
-        images = first + kept
-        first += len(batch['image'])
+    found = {width: [] for width in keywords}
+    for batch, kept, images in with_places(batches):
         for width in keywords:
             scores, places, classes = map(
                 np.asarray, answers(variables, batch['image'], width)

@@ -1,6 +1,6 @@
 """The images of a run, as its network takes them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import flax.linen as nn
 import numpy as np
@@ -33,6 +33,27 @@ def chosen_images(
     finally:
         reader.close()
     return dict(zip(chosen, shown, strict=False))  # the last batch is padded
+
+
+def with_places(
+    batches: Iterable[Mapping[str, np.ndarray]],
+) -> Iterator[tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]]:
+    """Yields batches, which of their images could be read, and the places of these.
+
+    Args:
+        batches: of a split in its order; padding and broken images have `mask` 0.
+
+    Example:
+        >>> batches = 2 * [{'image': np.zeros((2, 8, 8, 3)), 'mask': np.array([0, 1])}]
+        >>> [places.tolist() for _, _, places in with_places(batches)]
+        [[1], [3]]
+    """
+    first = 0
+    for batch in batches:
+        size = len(batch['image'])
+        readable = np.flatnonzero(batch.get('mask', np.ones(size)) > 0)
+        yield batch, readable, first + readable
+        first += size
 
 
 def normalized(run: Run, model: nn.Module) -> Callable[[Array], Array]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from slimjax.insight.inputs import normalized
+from slimjax.insight.inputs import normalized, with_places
 from slimjax.train.losses import correct_in_top
 from slimjax.train.trained import Trained
 from slimjax.width import widest_first, width_name
@@ -114,14 +114,12 @@ def of_every_image(
         return say(logits, labels)
 
     places, labels, said = [], [], {width_name(width): [] for width in widths}
-    variables, first = jax.device_put(variables), 0
+    variables = jax.device_put(variables)
     reader = run.eval_reader(run.source(split))
     try:
-        for batch in reader:
-            kept = batch['mask'] > 0
-            places.append(first + np.flatnonzero(kept))
+        for batch, kept, own_places in with_places(reader):
+            places.append(own_places)
             labels.append(batch['label'][kept])
-            first += len(kept)
             for width in widths:
                 own = compute(variables, batch['image'], batch['label'], width)
                 said[width_name(width)].append(
