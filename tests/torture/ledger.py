@@ -43,9 +43,11 @@ class Ledger:
         self._records: dict[str, list[dict]] = {}
         self.passed: set[str] = set()
         self._seconds: dict[str, float] = {}
+        self._commands: dict[str, str] = {}
         if seed is not None and self._memory.exists():
             known = json.loads(self._memory.read_text())
             self._records, self._seconds = known['records'], known['seconds']
+            self._commands = known['commands']
             self.passed = set(self._records)
 
     def record(self, part: str, fault: str, survived: bool, lost: str = '') -> None:
@@ -65,6 +67,7 @@ class Ledger:
     def finished(self, test: str, passed: bool, seconds: float) -> None:
         """Takes the end of a test."""
         self._seconds[test] = seconds
+        self._commands[test] = self._command
         self._records.setdefault(test, [])
         if passed:
             self.passed.add(test)
@@ -75,7 +78,8 @@ class Ledger:
             return
         self._memory.parent.mkdir(parents=True, exist_ok=True)
         records = {name: self._records[name] for name in sorted(self.passed)}
-        write_json(self._memory, {'records': records, 'seconds': self._seconds})
+        known = {'seconds': self._seconds, 'commands': self._commands}
+        write_json(self._memory, {'records': records, **known})
 
     def write(self) -> None:
         """Merges the counts into the results; other parts there stay as they are."""
@@ -85,7 +89,6 @@ class Ledger:
         parts = {}
         if self._results.exists():
             parts = json.loads(self._results.read_text())['parts']
-        source = {**provenance(), 'command': self._command}
         for part in {record['part'] for record in records}:
             own = [record for record in records if record['part'] == part]
             tests = {
@@ -94,8 +97,11 @@ class Ledger:
                 if any(record['part'] == part for record in each)
             }
             seconds = sum(self._seconds.get(name, 0.0) for name in tests)
+            # Its tests may have been given different times.
+            commands = {self._commands.get(name, self._command) for name in tests}
             parts[part] = {
-                **source,
+                **provenance(),
+                'command': '; '.join(sorted(commands)),
                 'seed': self._seed,
                 'date': time.strftime('%Y-%m-%d', time.gmtime()),
                 'minutes': round(seconds / 60, 1),

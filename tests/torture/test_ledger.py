@@ -9,7 +9,10 @@ from tests.torture.ledger import Ledger
 
 @pytest.fixture
 def start(tmp_path):
-    return lambda seed: Ledger(seed, 9, tmp_path, tmp_path / 'torture.json')
+    def start(seed, minutes=9):
+        return Ledger(seed, minutes, tmp_path, tmp_path / 'torture.json')
+
+    return start
 
 
 @pytest.fixture
@@ -19,15 +22,17 @@ def own(request) -> str:
 
 
 def test_counts_are_of_this_run_and_of_the_one_that_it_goes_on_from(
-    start, own, tmp_path
+    start, own, tmp_path, monkeypatch
 ):
     first = start(7)
     for survived in (True, True, False):
         first.record('crash', 'kill -9', survived, '' if survived else 'metrics')
     first.finished(own, passed=True, seconds=60)
-    again = start(7)
+    again = start(7, minutes=3)
     assert again.passed == {own}
-    again.record('storage', 'disk full', True)
+    with monkeypatch.context() as patch:
+        patch.setenv('PYTEST_CURRENT_TEST', 'another (call)')
+        again.record('storage', 'disk full', True)
     again.write()
     parts = json.loads((tmp_path / 'torture.json').read_text())['parts']
     assert parts['crash']['faults'] == {
@@ -35,6 +40,7 @@ def test_counts_are_of_this_run_and_of_the_one_that_it_goes_on_from(
     }
     assert parts['crash']['command'] == 'make torture SEED=7 MINUTES=9'
     assert parts['storage']['faults']['disk full']['injected'] == 1
+    assert parts['storage']['command'] == 'make torture SEED=7 MINUTES=3'
     # Another run of one part leaves what is known of the others.
     other = start(8)
     assert not other.passed
