@@ -19,7 +19,7 @@ from slimjax.benchmark.device import device_name
 from slimjax.channel_file import channels_text, load_channels
 from slimjax.commands import write_json
 from slimjax.compare.cost import forward_macs, training_macs
-from slimjax.compare.metric import metric_of
+from slimjax.compare.metric import kept_metrics, metric_of
 from slimjax.compare.network import Network
 from slimjax.compare.protocol import chosen
 from slimjax.compare.tables import drawn_tables, searched_tables
@@ -117,6 +117,9 @@ class Cell:
             return None
         own = jsonable(self._config)
         own |= {name: record['config'][name] for name in ('teacher', 'channels')}
+        if f'test_{metric_of(self._config)}' in record:
+            # Which score is reported changes nothing of the training.
+            own['best_metric'] = record['config']['best_metric']
         own['learning_rate'] *= record['factor']
         changed = changed_fields(own, record['config'])
         # A run may be made longer; a finished network of fewer steps is another one.
@@ -165,15 +168,18 @@ class Cell:
         if self.network.reported and not only:
             results = self._train(best, should_stop, test=True)
         run = make_run(self.config(best))
-        metric = metric_of(run.config)
         record = {
             'config': jsonable(run.config),
             'factors': list(self.factors),
             'widths': list(self.network.widths),
             'factor': best,
             'test_images': len(run.source(final_split(run.config))),
-            f'test_{metric}': {
-                width: results[name][metric] for name, width in self._names(results)
+            **{
+                f'test_{metric}': {
+                    width: results[name][metric]
+                    for name, width in self._names(results)
+                }
+                for metric in kept_metrics(run.config)
             },
             'steps': run.total_steps,
             'training_macs': self._training_macs(run),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slimjax.detection.configuration import split_metric
+from slimjax.detection.configuration import KINDS, split_metric
 
 TOP1 = 'top1'
 
@@ -21,6 +21,17 @@ def metric_of(config: Mapping[str, Any]) -> str:
         'top1'
     """
     return split_metric(config['best_metric'])[0] if config['detector'] else TOP1
+
+
+def kept_metrics(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the scores of a finished network that are kept, to report any of them.
+
+    Example:
+        >>> kept_metrics({'detector': 'mask_rcnn', 'best_metric': 'segm/AP50'})
+        ('segm/AP50', 'bbox/AP', 'segm/AP')
+    """
+    others = (f'{kind}/AP' for kind in KINDS.get(config['detector'], ()))
+    return tuple(dict.fromkeys([metric_of(config), *others]))
 
 
 def scored(results: Mapping[str, Any]) -> str:

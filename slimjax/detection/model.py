@@ -185,19 +185,24 @@ class SlimmableRCNN(RCNNNetwork):
         # Masks and keypoints are learnt from positive boxes, which come first.
         boxes = jax.tree.map(lambda each: each[:, : positive_slots(options)], boxes)
         if self.detector == 'mask_rcnn':
-            result['masks'] = self._mask_loss(maps, boxes, truths, batch)
+            result['masks'] = self._mask_loss(maps, boxes, batch)
         if self.detector == 'keypoint_rcnn':
             result['keypoints'] = self._keypoint_loss(maps, boxes, batch)
         return result
 
-    def _mask_loss(self, maps, boxes: DrawnBoxes, truths, batch: Batch) -> Array:
+    def _mask_loss(self, maps, boxes: DrawnBoxes, batch: Batch) -> Array:
         options = self.settings
         logits = self.mask_head(self.features(maps, boxes.boxes, _MASK_BINS))
         targets = jax.vmap(
-            partial(mask_targets, size=2 * _MASK_BINS, alignment=options.roi_alignment)
+            partial(
+                mask_targets,
+                size=2 * _MASK_BINS,
+                shift=options.mask_target_shift,
+                legacy=options.legacy,
+            )
         )(
-            batch['masks'].astype(truths.dtype),
-            truths,
+            batch['masks'].astype(boxes.boxes.dtype),
+            batch['boxes'].astype(boxes.boxes.dtype),
             boxes.truths,
             boxes.boxes,
             batch['image_size'],

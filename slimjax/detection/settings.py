@@ -76,6 +76,7 @@ class Settings:
         level_epsilon: likewise.
         box_beta: as `rpn_beta`, of the second stage.
         mask_targets: `'soft'` values between the pixels, or `'binary'`.
+        mask_target_shift: as `shift` of `slimjax.detection.targets.mask_targets`.
         keypoint_shift: pixels added to a keypoint's coordinates as it is learnt, and
             taken off what is found.
         keypoint_score: what a keypoint's score is: the `'logit'` of its place, or its
@@ -152,6 +153,7 @@ class Settings:
     level_epsilon: float = 1e-6
     box_beta: float = 1 / 9
     mask_targets: Literal['soft', 'binary'] = 'soft'
+    mask_target_shift: float = 0.5
     keypoint_shift: float = 0.0
     keypoint_score: Literal['logit', 'probability'] = 'logit'
     score_threshold: float = 0.05
@@ -229,6 +231,7 @@ _PUBLISHED = Settings(
     level_epsilon=0.0,
     box_beta=1.0,
     mask_targets='binary',
+    mask_target_shift=0.0,
     detection_minimum=0.0,
     pyramid_init='xavier',
     box_init='xavier',
@@ -251,6 +254,7 @@ _DETECTRON1 = Settings(
     level_epsilon=0.0,
     box_beta=1.0,
     mask_targets='binary',
+    mask_target_shift=0.0,
     detection_minimum=0.0,
     box_init='kaiming',
     stride_on_1x1=True,
@@ -276,6 +280,7 @@ _TINY = Settings(
     pyramid_features=32,
     box_features=64,
     mask_features=(32, 32),
+    mask_target_shift=0.0,
     keypoint_features=(32, 32),
     norm='batch',
     frozen_stages=0,

@@ -5,7 +5,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from slimjax.detection.boxes import sides
-from slimjax.detection.roi_align import Alignment
 
 
 def mask_targets(
@@ -16,50 +15,48 @@ def mask_targets(
     image_size: Int[Array, '2'],
     size: int,
     *,
-    alignment: Alignment,
+    shift: float,
+    legacy: bool = False,
 ) -> Float[Array, 'boxes size size']:
-    """Returns the part of a mask that each box sees, as RoIAlign of the whole mask.
+    """Returns the part of a mask that each box sees.
 
     A bin is the mean of as many samples as the box is times larger than `size`, rounded
     up. As the mask comes cut to its own box, at a resolution of its own, the result is
-    exact where a pixel of the image is one of the crop.
+    exact where a pixel of the image is one of the crop. Boxes are a pixel long at least.
 
     Args:
         crops: the masks, 0 to 1, cut to their boxes.
-        truths: the boxes of the masks.
+        truths: the boxes of the masks, which end at their edges.
         matched: the truth of each box.
         boxes: what is learnt from.
         image_size: height and width in pixels; samples outside move to the border.
         size: of the targets.
-        alignment: as of `slimjax.detection.roi_align`.
+        shift: pixels by which masks are read further right and down than they lie:
+            0.5 is torchvision's RoIAlign, which takes pixels for points at their
+            upper left corners.
+        legacy: the convention of `boxes`.
 
     Example:
         >>> box = jnp.array([[0.0, 0.0, 2.0, 2.0]])
         >>> crop = jnp.array([[[1.0, 0.0], [1.0, 0.0]]])
         >>> mask_targets(crop, box, jnp.array([0]), box, jnp.array([9, 9]), 2,
-        ...              alignment='aligned')[0].tolist()
+        ...              shift=0.0)[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
-    legacy = alignment == 'legacy'
-    own = truths[matched]
-    widths, heights = sides(own, legacy=legacy)
-    start, end = boxes[:, :2], boxes[:, 2:] + float(legacy)
-    if alignment == 'aligned':
-        start, end = start - 0.5, end - 0.5
-    lengths = end - start
-    if alignment == 'unaligned':
-        lengths = jnp.maximum(lengths, 1.0)
+    own, start = truths[matched], boxes[:, :2]
+    crop_lengths = own[:, 2:] - own[:, :2]
+    lengths = jnp.maximum(boxes[:, 2:] + float(legacy) - start, 1.0)
     rows, columns = (
         _axis_weights(
-            start[:, axis],
+            start[:, axis] + shift,
             lengths[:, axis],
             own[:, axis],
-            side,
+            crop_lengths[:, axis],
             image_size[1 - axis].astype(boxes.dtype),
             size,
             crops.shape[1],
         )
-        for axis, side in ((1, heights), (0, widths))
+        for axis in (1, 0)
     )
     return jnp.einsum('bph,bhw,bqw->bpq', rows, crops[matched], columns)
 
@@ -74,8 +71,8 @@ def _axis_weights(start, length, crop_start, crop_length, image, size, crop):
     def add(sample, total):
         share = (sample.astype(start.dtype) + 0.5) / counts
         place = start[:, None] + (bins + share[:, None]) * (length / size)[:, None]
-        # Both pixels of the image and of the crop are counted from their centres.
-        place = jnp.clip(place, 0, (image - 1)[None, None]) + 0.5 - crop_start[:, None]
+        # Values stand at the centres of pixels, of the image as of the crop.
+        place = jnp.clip(place, 0.5, (image - 0.5)[None, None]) - crop_start[:, None]
         place = place * scale[:, None] - 0.5
         weights = jnp.maximum(1 - jnp.abs(place[..., None] - pixels), 0)
         used = (sample.astype(start.dtype) < counts)[:, None, None]

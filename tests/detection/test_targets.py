@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from slimjax.detection.postprocess import decode_keypoints
+from slimjax.detection.settings import settings
 from slimjax.detection.targets import keypoint_targets, mask_targets
 
 SIDE = 28
 SHAPE = (120, 150)
 
 
-def plain_target(mask, box, aligned):
-    """RoIAlign of a whole mask, as many samples a bin as the box is larger."""
-    shift = 0.5 if aligned else 0.0
-    x1, y1, x2, y2 = np.float64(box) - shift
-    width, height = x2 - x1, y2 - y1
-    if not aligned:
-        width, height = max(width, 1), max(height, 1)
+def plain_target(mask, box, shift, legacy):
+    """A bin is the mean of a whole mask, as many samples as the box is larger."""
+    x1, y1, x2, y2 = np.float64(box)
+    width, height = x2 - x1 + legacy, y2 - y1 + legacy
+    # What has the index 0 lies at 0.5.
+    x1, y1 = x1 + shift - 0.5, y1 + shift - 0.5
     down, along = (int(np.ceil(side / SIDE)) for side in (height, width))
     result = np.zeros((SIDE, SIDE))
     for row in range(SIDE):
@@ -44,8 +44,11 @@ def bilinear(mask, y, x):
     return upper * (1 - y) + lower * y
 
 
-@pytest.mark.parametrize('alignment', ['unaligned', 'aligned'])
-def test_mask_targets_are_those_of_the_whole_mask(alignment):
+# As torchvision reads masks, where they are, and in boxes that end at their last pixel.
+@pytest.mark.parametrize(
+    ('shift', 'legacy'), [(0.5, False), (0.0, False), (0.0, True)]
+)
+def test_mask_targets_are_those_of_the_whole_mask(shift, legacy):
     rng = np.random.default_rng(0)
     mask = np.zeros(SHAPE, np.float32)
     truth = np.float32([20, 8, 132, 120])
@@ -60,7 +63,9 @@ def test_mask_targets_are_those_of_the_whole_mask(alignment):
             [100, 90, 150, 120],
         ]
     )
-    targets = jax.jit(functools.partial(mask_targets, size=SIDE, alignment=alignment))(
+    targets = jax.jit(
+        functools.partial(mask_targets, size=SIDE, shift=shift, legacy=legacy)
+    )(
         jnp.array(crop[None]),
         jnp.array(truth[None]),
         jnp.zeros(len(boxes), jnp.int32),
@@ -68,7 +73,7 @@ def test_mask_targets_are_those_of_the_whole_mask(alignment):
         jnp.array(SHAPE, jnp.int32),
     )
     for found, box in zip(targets, boxes, strict=True):
-        plain = plain_target(mask, box, alignment == 'aligned')
+        plain = plain_target(mask, box, shift, legacy)
         np.testing.assert_allclose(found, plain, atol=2e-4)
 
 
@@ -84,7 +89,7 @@ def test_a_coarser_crop_of_a_smooth_mask_changes_little():
         boxes,
         jnp.array(SHAPE, jnp.int32),
         SIDE,
-        alignment='aligned',
+        shift=0.0,
     )[0]
     # The ellipse itself, at the middle of each bin.
     y = 18 + (np.arange(SIDE) + 0.5) * 82 / SIDE
@@ -93,6 +98,25 @@ def test_a_coarser_crop_of_a_smooth_mask_changes_little():
     inside = distance < 50 / 112
     overlap = (inside & (targets > 0.5)).sum() / (inside | (targets > 0.5)).sum()
     assert overlap > 0.97
+
+
+@pytest.mark.parametrize('preset', ['published', 'detectron1', 'tiny'])
+@pytest.mark.parametrize('size', [20, 28, 56])
+def test_all_of_a_box_is_mask_where_the_truth_is_a_rectangle(preset, size):
+    options = settings(preset, 'mask_rcnn')
+    truth = np.float32([[10, 20, 10 + size, 20 + size]])
+    box = truth - np.float32([0, 0, 1, 1]) * options.legacy
+    found = mask_targets(
+        jnp.ones((1, 112, 112)),
+        jnp.array(truth),
+        jnp.zeros(1, jnp.int32),
+        jnp.array(box),
+        jnp.array(SHAPE, jnp.int32),
+        SIDE,
+        shift=options.mask_target_shift,
+        legacy=options.legacy,
+    )
+    np.testing.assert_allclose(found, 1, atol=1e-6)
 
 
 def test_keypoints_lie_in_cells_and_count_if_labelled_and_inside():
