@@ -63,7 +63,8 @@ def calibrate(
         model: a slimmable module of `SwitchableBatchNorm` layers.
         variables: of the model; the statistics of `widths` may be missing.
         batches: training images as the model takes them, transformed as for evaluation,
-            `[batch, height, width, channels]`, or mappings that hold them as `'image'`.
+            `[batch, height, width, channels]`, or mappings that hold them as `'image'`;
+            where a `'mask'` is with them, it must be of all.
             Their sizes must divide over the local devices. 1,024 to 10,000 images do.
         widths: those that get statistics, of which the model may not know some; a
             string names one of its channel tables; None for all of the model's.
@@ -75,8 +76,9 @@ def calibrate(
         keep their statistics.
 
     Raises:
-        ValueError: no images; a width wider than the model, or one whose scale and bias
-            were never trained; or statistics that several of `widths` share.
+        ValueError: no images, or padding among them; a width wider than the model, or
+            one whose scale and bias were never trained; or statistics that several of
+            `widths` share.
 
     Example:
         >>> import jax, jax.numpy as jnp, slimjax
@@ -277,7 +279,14 @@ def _named(width: Width | str, own: Sequence[Width]) -> Width:
 
 
 def _checked(batch) -> dict[str, np.ndarray]:
-    images = np.asarray(batch['image'] if isinstance(batch, Mapping) else batch)
+    named = batch if isinstance(batch, Mapping) else {'image': batch}
+    images = np.asarray(named['image'])
+    blanks = np.sum(np.asarray(named.get('mask', 1)) == 0)
+    if blanks:
+        raise ValueError(
+            f"batch['mask'] tells {blanks} of {len(images)} images for padding, which "
+            'would count as black ones: calibrate on whole batches'
+        )
     # Of several processes, each has its part.
     shared_between_devices(len(images) * jax.process_count())
     return {'image': images}

@@ -215,7 +215,7 @@ FIELDS: dict[str, Field] = {
         'pooled', 'how statistics are computed, see slimjax.calibrate', METHODS
     ),
     'calibration_examples': _positive(
-        1024, 'training images for statistics that no step keeps; up to 10,000 help'
+        1024, 'training images or more for statistics that no step keeps; 10,000 help'
     ),
     'calibration_transform': _one_of(
         'eval', "how they are cut: as in evaluation, or 'train'", ('eval', 'train')

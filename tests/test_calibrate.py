@@ -251,6 +251,9 @@ def test_averages_keep_the_mean_of_what_widths_share(one_stage):
     )
 
 
+PADDED = {'image': np.ones((8, 6), np.float32), 'mask': np.repeat([1.0, 0.0], [5, 3])}
+
+
 @pytest.mark.parametrize(
     ('fields', 'widths', 'batches', 'method', 'message'),
     [
@@ -259,6 +262,7 @@ def test_averages_keep_the_mean_of_what_widths_share(one_stage):
         ({}, (0.5, 0.5), None, 'pooled', 'more than once'),
         ({}, None, [], 'pooled', 'there is no batch'),
         ({}, None, [np.ones((6, 6), np.float32)], 'pooled', r'batch_size=6 .* try 4'),
+        ({}, None, [PADDED], 'pooled', "'mask'.* tells 3 of 8 images for padding"),
         ({}, None, None, 'exact', "method='exact'; allowed: pooled, sequential"),
         ({'norm': 'shared'}, None, None, 'pooled', 'one width at a time'),
     ],

@@ -11,7 +11,7 @@ from slimjax.ablate.studies import STUDIES
 from slimjax.compare.harness import Comparison, with_sources
 from slimjax.compare.network import Network
 from slimjax.compare.results import arm_results, costs_of, found, tested_images
-from slimjax.compare.statistics import t_interval
+from slimjax.compare.statistics import described, differences
 from slimjax.insight.gradient_cosine import PREFIX
 from slimjax.train.metrics import read_metrics
 from slimjax.train.report import jsonable, versions
@@ -63,12 +63,16 @@ def _study(comparison: Comparison, name: str, arms) -> dict[str, Any]:
         for arm, networks in arms.items()
     }
     published = study.published and dataclasses.asdict(study.published)
+    resolution = 100 / tested_images(comparison)
     return {
         'question': study.question,
         'reference': reference,
         'top1': top1,
         'difference': {
-            arm: difference(top1[reference], top1[arm])
+            arm: {
+                width: described(points, resolution)
+                for width, points in differences(top1[arm], top1[reference]).items()
+            }
             for arm in arms
             if arm != reference
         },
@@ -77,41 +81,6 @@ def _study(comparison: Comparison, name: str, arms) -> dict[str, Any]:
             for arm, networks in arms.items()
         },
         'published': published,
-    }
-
-
-def difference(
-    reference: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]
-) -> dict[str, dict[str, Any]]:
-    """Returns what an arm has more than another, in points of top-1, paired by seed.
-
-    Args:
-        reference: top-1 as fractions of each width, one for each seed.
-        other: likewise, of the same seeds; widths that only one has are left out.
-
-    Returns:
-        By width `mean`, `ci95` (by t over the seeds) and `per_seed`.
-
-    Example:
-        >>> found = difference({'1.0': [0.95, 0.97]}, {'1.0': [0.94, 0.96]})
-        >>> round(found['1.0']['mean'], 6)
-        -1.0
-    """
-    points = {
-        width: [
-            100 * (own - than)
-            for than, own in zip(reference[width], values, strict=True)
-        ]
-        for width, values in other.items()
-        if width in reference
-    }
-    return {
-        width: {
-            'mean': float(np.mean(values)),
-            'ci95': list(t_interval(values)),
-            'per_seed': values,
-        }
-        for width, values in points.items()
     }
 
 

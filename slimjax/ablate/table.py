@@ -53,9 +53,9 @@ def cosine_lines(results: Mapping[str, Any]) -> list[str]:
         >>> layers = {'1.0/0.5': {'stem': [0.9, 0.5]}}
         >>> results = {'cosines': {'epochs': [1.0, 2.0], 'layers': layers}}
         >>> print(*cosine_lines(results), sep='\\n')
-        | widths | epoch 1 | epoch 2 |
-        |--:|--:|--:|
-        | 1.0 and 0.5 | 0.90 | 0.50 |
+        | widths      | epoch 1 | epoch 2 |
+        | ----------- | ------: | ------: |
+        | 1.0 and 0.5 |    0.90 |    0.50 |
     """
     cosines = results['cosines']
     if not cosines:

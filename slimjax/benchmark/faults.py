@@ -17,9 +17,9 @@ def faults_markdown(results: Mapping[str, Any]) -> str:
         >>> part = {'command': 'make torture SEED=0', 'minutes': 3, 'faults': faults,
         ...         'git_commit': 'a' * 40, 'device': 'cpu', 'date': '2026-01-01'}
         >>> print(faults_markdown({'parts': {'crash': part}}))
-        | part | fault | injected | survived | lost |
-        |--:|--:|--:|--:|--:|
-        | crash | kill -9 | 50 | 49 | 1 |
+        | part  |   fault | injected | survived | lost |
+        | ----- | ------: | -------: | -------: | ---: |
+        | crash | kill -9 |       50 |       49 |    1 |
         <BLANKLINE>
         - crash: `make torture SEED=0`, 3 minutes at aaaaaaa on cpu, 2026-01-01
     """

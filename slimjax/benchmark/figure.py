@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slimjax.insight import table
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.plot import save_png
 
@@ -93,23 +94,34 @@ def _between(results: Results, name: str, digits: int = 1) -> str:
 def markdown(every: Sequence[Results]) -> str:
     """Returns the table of several networks' results, in Markdown."""
     rows = [
-        '| network | step, ms | / sum of the widths | / PyTorch | memory / widest '
-        '(less gradient) | compile / sum | images/s |',
-        '|---|---|---|---|---|---|---|',
+        (
+            'network',
+            'step, ms',
+            '/ sum of the widths',
+            '/ PyTorch',
+            'memory / widest (less gradient)',
+            'compile / sum',
+            'images/s',
+        )
     ]
     for results in every:
         rival = 'not run'
         if 'ratio_to_torch' in results:
             rival = f'{results["ratio_to_torch"]:.2f}'
+        setting = f'{results["batch"]} x {results["size"]} px, {results["dtype"]}'
+        less = results['ratio_memory_less_gradient']
         rows.append(
-            f'| {results["model"]}, {results["batch"]} x {results["size"]} px, '
-            f'{results["dtype"]} | {results["slimmable_step_ms"]:,.1f} | '
-            f'{results["ratio_to_sum"]:.3f} | {rival} | '
-            f'{results["ratio_memory"]:.3f} '
-            f'({results["ratio_memory_less_gradient"]:.3f}) | '
-            f'{results["ratio_compile"]:.2f} | {results["images_per_s"]:,.1f} |'
+            (
+                f'{results["model"]}, {setting}',
+                f'{results["slimmable_step_ms"]:,.1f}',
+                f'{results["ratio_to_sum"]:.3f}',
+                rival,
+                f'{results["ratio_memory"]:.3f} ({less:.3f})',
+                f'{results["ratio_compile"]:.2f}',
+                f'{results["images_per_s"]:,.1f}',
+            )
         )
-    return '\n'.join(rows)
+    return table.markdown(rows)
 
 
 def plot(every: Sequence[Results], path: str | pathlib.Path) -> None:

@@ -77,9 +77,9 @@ def filled(text: str, root: pathlib.Path) -> str:
         >>> start, end = '<!-- table: widths a.json -->', '<!-- end of table -->'
         >>> print(filled(f'{start}\\nold\\n{end}', root))
         <!-- table: widths a.json -->
-        | width | MACs |
-        |--:|--:|
-        | 0.5 | 5.0 M |
+        | width |  MACs |
+        | ----- | ----: |
+        | 0.5   | 5.0 M |
         <!-- end of table -->
     """
 

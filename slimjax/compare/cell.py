@@ -5,11 +5,12 @@ ordinary workdir, which goes on where it was interrupted. What came out is kept 
 `record.json` beside the trials, and is not computed again.
 """
 
+import contextlib
 import gc
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ from slimjax.train.report import git_commit, jsonable
 from slimjax.train.resume import changed_fields
 from slimjax.train.run import Run
 from slimjax.train.runs import final_split, make_run
-from slimjax.width import ChannelTable
+from slimjax.width import ChannelTable, width_name
 
 Record = dict[str, Any]
 # More than are drawn for a seed of the comparison.
@@ -168,6 +169,11 @@ class Cell:
         if self.network.reported and not only:
             results = self._train(best, should_stop, test=True)
         run = make_run(self.config(best))
+        model = run.model.clone(axis_name=None)
+        macs = {
+            width_name(width): each
+            for width, each in forward_macs(model, run.image_shape).items()
+        }
         record = {
             'config': jsonable(run.config),
             'factors': list(self.factors),
@@ -176,21 +182,21 @@ class Cell:
             'test_images': len(run.source(final_split(run.config))),
             **{
                 f'test_{metric}': {
-                    width: results[name][metric]
-                    for name, width in self._names(results)
+                    width: results[name][metric] for name, width in self._names(results)
                 }
                 for metric in kept_metrics(run.config)
             },
+            'macs': {width: macs[name] for name, width in self._names(macs)},
             'steps': run.total_steps,
             'training_macs': self._training_macs(run),
-            'seconds': _seconds(self.trial(best)),
+            'seconds': _seconds(self.trial(best)) + _seconds(self.folder),
             'git_commit': git_commit(),
             'machine': device_name(),
         }
         write_json(self.folder / 'record.json', record)
         return record
 
-    def _names(self, results: Results) -> Iterator[tuple[str, str]]:
+    def _names(self, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """What the network calls a width, and what the comparison calls it."""
         names = self.network.widths
         if self._supernet is not None:
@@ -203,14 +209,16 @@ class Cell:
         return self.folder / 'channels.json'
 
     def _drawn_tables(self, seed: int) -> tuple[ChannelTable, ...]:
-        return drawn_tables(self._supernet.run(), self._drawn_budgets(), seed)
+        return drawn_tables(self._supernet.run(), self._budgets, seed)
 
-    def _drawn_budgets(self) -> Sequence[int]:
-        """What a search found takes less than it might: so do its random controls."""
+    @property
+    def _budgets(self) -> list[int]:
+        """Of random controls, what the search found: a little less than it might."""
+        how = self.network.tables
         found = self._supernet.folder.with_name('all') / 'channels.json'
-        if found.exists():
+        if how.drawn is not None and found.exists():
             return [table.macs for table in load_channels(found)]
-        return self.network.tables.budgets
+        return list(how.budgets)
 
     def _find_tables(self) -> None:
         """Writes the channel tables, unless they stand there.
@@ -218,28 +226,29 @@ class Cell:
         Raises:
             ValueError: those that do are for other widths.
         """
-        seed, how = self._config.seed, self.network.tables
+        drawn, seed = self.network.tables.drawn, self._config.seed
+        budgets = self._budgets
         if self._tables.exists():
             known = json.loads(self._tables.read_text())['budgets']
-            if known != list(how.budgets):
+            if known != budgets:
                 raise ValueError(
-                    f'{self._tables} is for the multiply-adds {known}, and '
-                    f'{list(how.budgets)} are wanted: take another --workdir'
+                    f'{self._tables} is for the multiply-adds {known}, and {budgets} '
+                    'are wanted: take another --workdir'
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if how.drawn is not None:
-            tables = self._drawn_tables(_RANDOM_SEEDS * seed + how.drawn)
+        if drawn is not None:
+            tables = self._drawn_tables(_RANDOM_SEEDS * seed + drawn)
         else:
-            with open(self.folder / 'search.txt', 'a') as log:
+            with open(self.folder / 'search.txt', 'a') as log, _timed(self.folder):
                 tables = searched_tables(
                     self._supernet.best(),
-                    how.budgets,
+                    budgets,
                     seed,
                     say=lambda line: print(line, file=log, flush=True),
                 )
         written = json.loads(channels_text(tables))
-        write_json(self._tables, {'budgets': list(how.budgets), **written})
+        write_json(self._tables, {'budgets': budgets, **written})
 
     def macs(self) -> int:
         """Returns the multiply-adds of all trials."""
@@ -256,13 +265,12 @@ class Cell:
     def _train(self, factor: float, should_stop, *, test: bool) -> Results | None:
         workdir = self.trial(factor)
         workdir.mkdir(parents=True, exist_ok=True)
-        before, started = _seconds(workdir), time.monotonic()
         config, watch = self.config(factor), {}
         if self.network.watch is not None:
             run = make_run(config)
             watch['measure'] = self.network.watch(run)
             watch['measure_steps'] = round(run.clock.steps_per_epoch)
-        with open(workdir / 'log.txt', 'a') as log:
+        with open(workdir / 'log.txt', 'a') as log, _timed(workdir):
             try:
                 return train(
                     config,
@@ -276,14 +284,23 @@ class Cell:
                 print(error, file=log)
                 raise
             finally:
-                seconds = before + time.monotonic() - started
-                write_json(workdir / 'seconds.json', {'seconds': seconds})
                 # Hundreds of networks follow one another in one process.
                 jax.clear_caches()
                 gc.collect()
 
 
-def _seconds(workdir: pathlib.Path) -> float:
-    """The wall time that a trial took so far, less what a killed process lost."""
-    path = workdir / 'seconds.json'
+@contextlib.contextmanager
+def _timed(folder: pathlib.Path) -> Iterator[None]:
+    """Adds the wall time of what is done to that of a folder."""
+    before, started = _seconds(folder), time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = before + time.monotonic() - started
+        write_json(folder / 'seconds.json', {'seconds': seconds})
+
+
+def _seconds(folder: pathlib.Path) -> float:
+    """The wall time that it took so far, less what a killed process lost."""
+    path = folder / 'seconds.json'
     return json.loads(path.read_text())['seconds'] if path.exists() else 0.0

@@ -1,6 +1,6 @@
 """From records to what is reported: accuracies, regret with intervals, costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -10,7 +10,7 @@ from slimjax.compare.arms import ARMS, REFERENCE
 from slimjax.compare.harness import Comparison
 from slimjax.compare.metric import TOP1, metric_of
 from slimjax.compare.network import Network
-from slimjax.compare.statistics import t_interval, upper_bounds
+from slimjax.compare.statistics import described, differences, upper_bounds
 from slimjax.train.report import jsonable, versions
 
 # Points by which a shared network may be worse and still passes.
@@ -37,26 +37,10 @@ def comparison_results(
         for name, networks in comparison.arms.items()
     }
     metric = metric_of(config)
-    scores = {
-        arm: {width: each[metric] for width, each in widths.items()}
-        for arm, widths in arms.items()
-    }
+    images = tested_images(comparison)
     return {
         'arms': arms,
-        'regret': {
-            arm: regret(scores[REFERENCE], scores[arm], margin)
-            for arm in arms
-            if arm != REFERENCE
-        },
-        'control': {
-            arm: {
-                control: regret(scores[control], scores[arm], _margin(arm, margin))
-                for control in ARMS[arm].controls
-                if control in arms
-            }
-            for arm in arms
-            if ARMS[arm].controls
-        },
+        **verdicts(arms, metric, margin, images),
         'costs': {
             arm: costs_of(comparison, networks)
             for arm, networks in comparison.arms.items()
@@ -67,12 +51,61 @@ def comparison_results(
         'protocol': comparison.protocol,
         'seeds': comparison.seeds,
         'folds': comparison.folds,
-        'test_images': tested_images(comparison),
+        'test_images': images,
         'config': jsonable(config),
         'versions': versions(),
         # Of the training: a finished comparison may be reported elsewhere, and later.
         'git_commits': found(comparison, 'git_commit'),
         'machines': found(comparison, 'machine'),
+    }
+
+
+def verdicts(
+    arms: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    metric: str,
+    margin: float,
+    test_images: int,
+) -> dict[str, Any]:
+    """Returns the regret of every arm, against individual networks and its controls.
+
+    Args:
+        arms: what `arm_results` returns, of each.
+        metric: the score that is compared.
+        margin: in points.
+        test_images: that a score is of.
+
+    Returns:
+        `regret`, by arm, and `control`, by arm and control: see `regret`.
+    """
+    # A share of images comes in steps; an average precision does not.
+    resolution = 100 / test_images if metric == TOP1 else 0.0
+
+    def against(other, arm, margin):
+        return regret(
+            {width: each[metric] for width, each in arms[other].items()},
+            {width: each[metric] for width, each in arms[arm].items()},
+            margin,
+            resolution=resolution,
+            same=[
+                width
+                for width, each in arms[arm].items()
+                if each['networks'] == arms[other][width]['networks']
+            ],
+        )
+
+    return {
+        'regret': {
+            arm: against(REFERENCE, arm, margin) for arm in arms if arm != REFERENCE
+        },
+        'control': {
+            arm: {
+                control: against(control, arm, _margin(arm, margin))
+                for control in ARMS[arm].controls
+                if control in arms
+            }
+            for arm in arms
+            if ARMS[arm].controls
+        },
     }
 
 
@@ -85,6 +118,9 @@ def regret(
     alone: Mapping[str, Sequence[float]],
     shared: Mapping[str, Sequence[float]],
     margin: float,
+    *,
+    resolution: float = 0.0,
+    same: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Returns what sharing costs at each width, in points, paired by seed.
 
@@ -92,35 +128,34 @@ def regret(
         alone: scores as fractions of each width, one for each seed.
         shared: likewise, of the same seeds.
         margin: in points.
+        resolution: points that an image is, see `t_interval`.
+        same: widths at which the two are one network, so that there is no verdict.
 
     Returns:
         By width `mean`, `ci95` (by t over the seeds), `per_seed`, `n`, `unit`, the
-        one-sided bound `upper` (by Holm over the widths), whether it `passes` (is below
-        the margin), and whether the shared network `beats` the other (by a bound of
-        its own below 0).
+        `margin`, the one-sided bound `upper` (by Holm over the widths), whether it
+        `passes` (is below the margin), and whether the shared network `beats` the other
+        (by a bound of its own below 0): these three are None at a width of `same`.
 
     Example:
         >>> found = regret({'1.0': [0.95, 0.97]}, {'1.0': [0.94, 0.96]}, margin=0.3)
         >>> round(found['1.0']['mean'], 6), found['1.0']['passes']
         (1.0, False)
     """
-    points = {
-        width: [
-            100 * (one - other) for one, other in zip(alone[width], values, strict=True)
-        ]
-        for width, values in shared.items()
-    }
-    bounds, below_zero = upper_bounds(points, margin), upper_bounds(points, 0.0)
+    points = differences(alone, shared)
+    judged = {width: own for width, own in points.items() if width not in same}
+    bounds, below_zero = (
+        upper_bounds(judged, bound, resolution=resolution) for bound in (margin, 0.0)
+    )
     return {
         width: {
-            'mean': float(np.mean(values)),
-            'ci95': list(t_interval(values)),
-            'per_seed': values,
+            **described(values, resolution if width in judged else 0.0),
             'n': len(values),
             'unit': 'points',
-            'upper': bounds[width].upper,
-            'passes': bounds[width].below,
-            'beats': below_zero[width].below,
+            'margin': margin,
+            'upper': bounds[width].upper if width in judged else None,
+            'passes': bounds[width].below if width in judged else None,
+            'beats': below_zero[width].below if width in judged else None,
         }
         for width, values in points.items()
     }
@@ -129,7 +164,7 @@ def regret(
 def arm_results(
     comparison: Comparison, networks: Sequence[Network]
 ) -> dict[str, dict[str, Any]]:
-    """Returns scores by width, and what the training of the network costs.
+    """Returns scores by width, and what inference and the network's training cost.
 
     Where several networks serve a width, the median of their scores.
 
@@ -149,6 +184,7 @@ def arm_results(
     return {
         width: {
             metric: np.median(scores[width], axis=0).tolist(),
+            'macs': _inference_macs(comparison, serving[width], width),
             'networks': [network.key for network in serving[width]],
             **costs_of(comparison, serving[width]),
         }
@@ -166,6 +202,20 @@ def _score(records: Sequence[Mapping[str, Any]], width: str, metric: str) -> flo
         round(record['test_top1'][width] * record['test_images']) for record in records
     ]
     return sum(right) / sum(images)
+
+
+def _inference_macs(comparison: Comparison, networks, width: str) -> float:
+    """Multiply-adds of an image: searched channels have a little less than allowed."""
+    return float(
+        np.mean(
+            [
+                record['macs'][width]
+                for network in networks
+                for records in comparison.records(network)
+                for record in records
+            ]
+        )
+    )
 
 
 def costs_of(comparison: Comparison, networks: Sequence[Network]) -> dict[str, float]:

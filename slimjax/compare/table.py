@@ -11,8 +11,11 @@ import numpy as np
 
 from slimjax.compare.arms import REFERENCE
 from slimjax.compare.metric import metric_title, scored
-from slimjax.insight.table import format_count
+from slimjax.insight.table import format_count, markdown
 from slimjax.train.report import duration
+
+# A share of multiply-adds by which networks may differ and are compared all the same.
+_LIKE = 0.01
 
 
 def table_lines(results: Mapping[str, Any]) -> list[str]:
@@ -29,19 +32,22 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
         f'{results["seeds"]} seeds, {images}, after the last step; protocol '
         f'{results["protocol"]}. Costs are those of all networks of an arm together:',
         '',
-        *_markdown(
-            ['arm', *widths, 'training MACs', 'steps', 'wall time'],
+        markdown(
             [
-                [
-                    arm,
-                    *(_score(arms[arm][width][metric]) for width in widths),
-                    format_count(costs['training_macs']),
-                    f'{costs["steps"]:,.0f}',
-                    duration(costs['seconds']),
-                ]
-                for arm, costs in results['costs'].items()
-            ],
+                ('arm', *widths, 'training MACs', 'steps', 'wall time'),
+                *(
+                    (
+                        arm,
+                        *(_score(arms[arm][width][metric]) for width in widths),
+                        format_count(costs['training_macs']),
+                        f'{costs["steps"]:,.0f}',
+                        duration(costs['seconds']),
+                    )
+                    for arm, costs in results['costs'].items()
+                ),
+            ]
         ),
+        *_other_costs(arms),
     ]
     against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
     for arm, controls in results['control'].items():
@@ -53,6 +59,27 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
         '',
         *_regret_lines(results, against, widths),
     ]
+
+
+def _other_costs(arms) -> list[str]:
+    """Tells where an arm's network has not the multiply-adds of the individual one."""
+    lines = []
+    for arm, of in arms.items():
+        shares = {
+            width: each['macs'] / arms[REFERENCE][width]['macs'] - 1
+            for width, each in of.items()
+        }
+        told = [
+            f'{100 * share:+.1f} % at {width}'
+            for width, share in shares.items()
+            if abs(share) > _LIKE
+        ]
+        if told:
+            lines.append(
+                f'{arm} infers with other multiply-adds than {REFERENCE}: '
+                f'{", ".join(told)}.'
+            )
+    return ['', *lines] if lines else []
 
 
 def _gain_lines(results, widths: Sequence[str]) -> list[str]:
@@ -70,7 +97,7 @@ def _gain_lines(results, widths: Sequence[str]) -> list[str]:
         'What sharing gains each width, in points with its 95 % interval; bold where '
         'sharing wins beyond it:',
         '',
-        *_markdown(['width', REFERENCE, *titles], rows),
+        markdown([['width', REFERENCE, *titles], *rows]),
     ]
 
 
@@ -92,16 +119,22 @@ def _gain(found: Mapping[str, Any]) -> str:
 
 def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:
     return [
-        'Regret in points, paired by seed, with its 95 % interval (positive: '
-        f'worse); it "passes" where its upper bound is below {results["margin"]:g}, '
-        'and "beats" where that is below 0:',
+        'Regret in points, paired by seed, with its 95 % interval (positive: worse); '
+        'it "passes" where a one-sided bound, by Holm over the widths, is below the '
+        'margin, and "beats" where one is below 0:',
         '',
-        *_markdown(
-            ['regret of', *widths],
+        markdown(
             [
-                [which, *(_regret(of[width]) for width in widths)]
-                for which, of in against.items()
-            ],
+                ('regret of', 'margin', *widths),
+                *(
+                    (
+                        which,
+                        f'{of[widths[0]]["margin"]:g}',
+                        *(_regret(of[width]) for width in widths),
+                    )
+                    for which, of in against.items()
+                ),
+            ]
         ),
     ]
 
@@ -111,6 +144,8 @@ def _score(scores: Sequence[float]) -> str:
 
 
 def _regret(found: Mapping[str, Any]) -> str:
+    if found['passes'] is None:
+        return 'the same network'
     verdict = 'beats' if found['beats'] else 'passes' if found['passes'] else ''
     return f'{_interval(found["mean"], *found["ci95"])} {verdict}'.strip()
 
@@ -119,19 +154,3 @@ def _interval(*values: float) -> str:
     # What rounds to zero has no sign.
     mean, low, high = (round(value, 2) + 0.0 for value in values)
     return f'{mean:+.2f} [{low:+.2f}, {high:+.2f}]'
-
-
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    sizes = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    rule = ['-' * sizes[0], *('-' * (size - 1) + ':' for size in sizes[1:])]
-
-    def line(cells):
-        first, *others = zip(cells, sizes, strict=True)
-        return (
-            ' | '.join(
-                ['| ' + first[0].ljust(first[1]), *(c.rjust(n) for c, n in others)]
-            )
-            + ' |'
-        )
-
-    return [line(titles), line(rule), *map(line, rows)]

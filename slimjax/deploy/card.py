@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slimjax.insight.table import format_count
+from slimjax.insight.table import format_count, markdown
 
 _COLUMNS = {
     'params': ('parameters', format_count),
@@ -25,9 +25,9 @@ def model_card(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         >>> config = {'model': 'resnet14', 'image_shape': [32, 32, 3]}
         >>> results = {'split': 'test', 'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}
         >>> print(*model_card(config, results).splitlines()[14:19], sep='\\n')
-        | width | MACs | top-1 % |
-        |--:|--:|--:|
-        | 0.5 | 5.0 M | 50.00 |
+        | width |  MACs | top-1 % |
+        | ----- | ----: | ------: |
+        | 0.5   | 5.0 M |   50.00 |
         <BLANKLINE>
         Accuracy is of the test split.
     """
@@ -42,8 +42,6 @@ def model_card(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         for name, values in widths.items()
     ]
     table = [['width', *(_COLUMNS[column][0] for column in columns)], *rows]
-    lines = [' | '.join(row) for row in table]
-    lines.insert(1, '|'.join(['--:'] * (1 + len(columns))))
     height, width, channels = config['image_shape']
     first = next(iter(widths))
     asked = first if first.replace('.', '').isdigit() and '.' in first else repr(first)
@@ -66,9 +64,7 @@ tags:
 {what}
 ([Yu et al., ICLR 2019](https://arxiv.org/abs/1812.08928)).
 
-""" + '\n'.join(
-        f'|{line}|' if line.startswith('--') else f'| {line} |' for line in lines
-    )
+{markdown(table)}"""
     if 'top1' in columns and results.get('split'):
         text += f'\n\nAccuracy is of the {results["split"]} split.'
     text += f"""

@@ -22,7 +22,8 @@ def mask_targets(
 
     A bin is the mean of as many samples as the box is times larger than `size`, rounded
     up. As the mask comes cut to its own box, at a resolution of its own, the result is
-    exact where a pixel of the image is one of the crop. Boxes are a pixel long at least.
+    exact where a pixel of the image is one of the crop. Boxes count as a pixel long at
+    least.
 
     Args:
         crops: the masks, 0 to 1, cut to their boxes.

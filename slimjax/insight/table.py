@@ -71,24 +71,34 @@ def results_markdown(results: Mapping[str, Any]) -> str:
 
     Example:
         >>> print(results_markdown({'widths': {'0.5': {'macs': 5e6, 'top1': 0.5}}}))
-        | width | MACs | top-1 % |
-        |--:|--:|--:|
-        | 0.5 | 5.0 M | 50.00 |
+        | width |  MACs | top-1 % |
+        | ----- | ----: | ------: |
+        | 0.5   | 5.0 M |   50.00 |
     """
     return markdown(_cells(results))
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown, flush right; the first row are its titles.
+    """Returns a table in Markdown that is one on a terminal too.
+
+    Args:
+        rows: cells of text; the first row are the titles. All columns but the first are
+            flush right.
 
     Example:
         >>> print(markdown([('width', 'gain'), ('0.5', '+1.11')]))
-        | width | gain |
-        |--:|--:|
-        | 0.5 | +1.11 |
+        | width |  gain |
+        | ----- | ----: |
+        | 0.5   | +1.11 |
     """
-    lines = [f'| {" | ".join(row)} |' for row in rows]
-    return '\n'.join([lines[0], f'|{"--:|" * len(rows[0])}', *lines[1:]])
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ['-' * sizes[0], *('-' * (size - 1) + ':' for size in sizes[1:])]
+
+    def line(row):
+        cells = [row[0].ljust(sizes[0]), *map(str.rjust, row[1:], sizes[1:])]
+        return f'| {" | ".join(cells)} |'
+
+    return '\n'.join(map(line, (rows[0], rule, *rows[1:])))
 
 
 def _cells(results: Mapping[str, Any]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from slimjax.search.space import SearchSpace
 POPULATION = 100
 GENERATIONS = 20
 _PARENTS = 0.25
+_FEWEST = round(1 / _PARENTS)
 _MUTATION = 0.1
 # A network uses at least this part of what it may cost.
 _USED = 0.95
@@ -47,12 +48,13 @@ def evolve(
         limit: the most that a network may cost.
         cost: of candidates, such as `space.macs`.
         criterion: `'loss'` or `'error'`.
-        population: networks of a generation; 4 or more.
+        population: networks of a generation; at least 4, of which one is a parent.
         generations: their number, the one drawn at random included.
         seed: decides what is drawn.
 
     Raises:
-        ValueError: another criterion, or a limit below the smallest network.
+        ValueError: another criterion, a population that is too small, or a limit that
+            no network or every network keeps.
 
     Example:
         >>> import slimjax
@@ -71,7 +73,9 @@ def evolve(
     """
     check_criterion(criterion)
     check_reachable(space, limit, cost)
-    low = _USED * min(limit, float(cost(space.whole)))
+    if population < _FEWEST:
+        raise ValueError(f'population={population}; {_FEWEST} or more are needed')
+    low = _USED * limit
     rng = np.random.default_rng(seed)
     known: dict[tuple[int, ...], Found] = {}
     children = np.stack([draw(space, rng, cost, low, limit) for _ in range(population)])

@@ -84,27 +84,61 @@ def slim(
         yield found
 
 
-def first_within(trail: Sequence[Found], limit: float, cost: Cost) -> Found:
-    """Returns the first network of a greedy search that costs no more than `limit`.
+def within(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    trail: Sequence[Found],
+    limit: float,
+    cost: Cost,
+    *,
+    criterion: str = 'loss',
+) -> Found:
+    """Returns the network of a greedy search that uses what `limit` allows.
+
+    The step that came within the limit may have taken much more than was needed: so
+    chunks are given back while any fits, each time that which makes the best network.
+    Else a search would be compared with networks that cost more.
+
+    Args:
+        space: which was searched.
+        evaluate: scores candidates, see `Evaluator`.
+        trail: what `slim` yielded.
+        limit: the most that the network may cost.
+        cost: of candidates, such as `space.macs`.
+        criterion: `'loss'` or `'error'`.
 
     Raises:
-        StopIteration: there is none.
+        StopIteration: no network of the trail costs so little.
     """
-    return next(found for found in trail if cost(found.counts) <= limit)
+    found = next(each for each in trail if cost(each.counts) <= limit)
+    while True:
+        candidates = space.more(found.counts)
+        candidates = candidates[cost(candidates) <= limit]
+        if not len(candidates):
+            return found
+        scores = evaluate(candidates)
+        rank = getattr(scores, criterion)
+        found = best_of(candidates, scores, rank, cost(candidates))
 
 
 def check_reachable(space: SearchSpace, limit: float, cost: Cost) -> None:
-    """Checks that some network costs no more than `limit`.
+    """Checks that a target is among the costs of the networks.
 
     Raises:
-        ValueError: the smallest costs more.
+        ValueError: the smallest costs more, or the whole one less.
     """
-    least = float(cost(space.least))
+    least, most = float(cost(space.least)), float(cost(space.whole))
     if limit < least:
         raise ValueError(
             f'a target of {limit:,.4g} is below the smallest network of the range, '
             f'which has {least:,.4g}: take a larger target, or train a range that '
             'begins at a narrower width'
+        )
+    if limit > most:
+        raise ValueError(
+            f'a target of {limit:,.4g} is above the whole network, which has '
+            f'{most:,.4g}: there is nothing to take away; a number without a unit is a '
+            'multiple of the network of width 1.0'
         )
 
 

@@ -7,7 +7,6 @@ do.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slimjax.benchmark.device import device_name
+from slimjax.commands import write_json
 from slimjax.deploy.extract import extract
 from slimjax.insight.latency import Pass, latency_ms
 from slimjax.insight.timing import interleaved
@@ -122,13 +122,15 @@ class Latency:
 
         dtype = str(jnp.dtype(model.dtype))
         kind = f'{device_name()}, {dtype}'
-        times = _kept(pathlib.Path(path), kind, self._wanted(), whole_network, say)
+        whole = f'{_WHOLE}, {"x".join(map(str, image_shape))}'
+        path = pathlib.Path(path)
+        times = _kept(path, kind, self._wanted(), whole, whole_network, say)
         self._times = [
             np.array([[times[_text(call, i, o)] for o in outs] for i in ins])
             for call, ins, outs in self._grids
         ]
         self._groups, self._factor = groups, 1.0
-        self._factor = times[_WHOLE] / float(self(space.whole))
+        self._factor = times[whole] / float(self(space.whole))
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """Returns the seconds of `[..., variables]` networks."""
@@ -180,20 +182,19 @@ def _points(least: float, most: float, groups: int) -> list[int]:
     return sorted({max(1, round(point / groups)) * groups for point in points})
 
 
-def _kept(path, kind, wanted, whole_network, say) -> dict[str, float]:
+def _kept(path, kind, wanted, whole, whole_network, say) -> dict[str, float]:
     """The times of what is wanted; what the file lacks for this device is measured."""
     tables = json.loads(path.read_text()) if path.exists() else {}
     times = tables.setdefault(kind, {})
     missing = {text: own for text, own in wanted.items() if text not in times}
-    if missing:
+    if missing or whole not in times:
         say(f'timing {len(missing)} layers on {kind}')
         times |= _measured(missing)
         # Measured together: what else the machine does hits both.
-        times[_WHOLE] = whole_network()
+        if whole not in times:
+            times[whole] = whole_network()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-        temporary.write_text(json.dumps(tables, indent=1) + '\n')
-        os.replace(temporary, path)
+        write_json(path, tables)
     return times
 
 

@@ -63,7 +63,7 @@ def digest(
     params: Any,
     space: SearchSpace,
     batches: Mapping[str, np.ndarray],
-    settings: tuple = (),
+    computed: tuple,
 ) -> str:
     """Returns what names the scores of a network on some images.
 
@@ -71,14 +71,14 @@ def digest(
         params: of the network.
         space: its layers.
         batches: the images, as they are normalised together.
-        settings: what else a score depends on, such as the type of the computation.
+        computed: what else a score depends on, such as the type of the computation.
 
     Example:
         >>> empty = SearchSpace((), {}, None, None, ())
-        >>> len(digest({}, empty, {'label': np.zeros(1)}))
+        >>> len(digest({}, empty, {'label': np.zeros(1)}, ('float32',)))
         16
     """
-    known = hashlib.sha256(repr((list(space.layers), settings)).encode())
+    known = hashlib.sha256(repr((list(space.layers), computed)).encode())
     for leaf in jax.tree.leaves((params, dict(batches))):
         known.update(f'{leaf.shape} {leaf.dtype}'.encode())
         known.update(np.ascontiguousarray(leaf).tobytes())

@@ -11,7 +11,7 @@ from slimjax.data.augment import normalize
 from slimjax.data.sources import sample
 from slimjax.search.evaluator import Evaluator
 from slimjax.search.evolution import evolve
-from slimjax.search.greedy import Cost, Found, check_reachable, first_within, slim
+from slimjax.search.greedy import Cost, Found, check_reachable, slim, within
 from slimjax.search.latency import Latency
 from slimjax.search.remembered import Remembered, digest
 from slimjax.search.space import search_space
@@ -95,7 +95,8 @@ class Search:
                 images, config.mean, config.std, model.dtype
             ),
         )
-        name = f'{digest(params, self.space, batches)}.jsonl'
+        computed = (str(model.dtype), model.conv_form, config.mean, config.std)
+        name = f'{digest(params, self.space, batches, computed)}.jsonl'
         self.evaluate = Remembered(
             self.evaluator, pathlib.Path(workdir, 'search', name)
         )
@@ -129,7 +130,7 @@ class Search:
             ):
                 say(self._step_line(trail, found))
                 trail.append(found)
-            return [first_within(trail, limit, self.cost) for limit in limits], trail
+            return [self._within(trail, limit) for limit in limits], trail
         best, trail = [], []
         for limit in limits:
             found = None
@@ -147,6 +148,16 @@ class Search:
                 trail.append(found)
             best.append(found)
         return best, trail
+
+    def _within(self, trail: Sequence[Found], limit: float) -> Found:
+        return within(
+            self.space,
+            self.evaluate,
+            trail,
+            limit,
+            self.cost,
+            criterion=self.settings.criterion,
+        )
 
     def line(self) -> str:
         """Returns what a person is told at the start."""

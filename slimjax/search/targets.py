@@ -1,14 +1,14 @@
 """How small a searched network must be: `0.5` of width 1.0, or `300M`."""
 
+import decimal
 import math
 import re
 
 # What follows a number that is no fraction.
-UNITS = {
-    'macs': {'k': 1e3, 'M': 1e6, 'G': 1e9},
-    'params': {'k': 1e3, 'M': 1e6, 'G': 1e9},
-    'latency': {'us': 1e-6, 'ms': 1e-3, 's': 1.0},
-}
+_COUNTS = {'k': 3, 'M': 6, 'G': 9}
+_SECONDS = {'us': -6, 'ms': -3, 's': 0}
+# The powers of ten that they stand for.
+UNITS = {'macs': _COUNTS, 'params': _COUNTS, 'latency': _SECONDS}
 
 
 def parse_targets(text: str, cost: str, whole: float) -> tuple[float, ...]:
@@ -33,9 +33,10 @@ def parse_targets(text: str, cost: str, whole: float) -> tuple[float, ...]:
     for each in text.split(','):
         match = re.fullmatch(r'\s*([0-9.]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*', each)
         try:
-            number, unit = float(match[1]), match[2]
-            value = number * (units[unit] if unit else whole)
-        except (TypeError, ValueError, KeyError):
+            number, unit = decimal.Decimal(match[1]), match[2]
+            # Exact, as a whole number of multiply-adds may be meant.
+            value = float(number.scaleb(units[unit])) if unit else float(number) * whole
+        except (TypeError, decimal.InvalidOperation, KeyError):
             value = math.nan
         if not 0 < value < math.inf:
             raise ValueError(

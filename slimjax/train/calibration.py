@@ -2,9 +2,11 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from slimjax.calibrate import Calibrator
@@ -49,21 +51,23 @@ class RunCalibration:
             )
 
     def count(self) -> int:
-        """Returns the number of images, in whole batches: a blank one would count.
+        """Returns the number of images: those wanted, and what fills the last batch.
+
+        A blank image would count, so batches are whole.
 
         Raises:
             ValueError: there are too few for one batch.
         """
         config, found = self._run.config, len(self._run.source('train'))
         name = 'eval_batch_size' if self._as_evaluated else 'batch_size'
-        wanted, size = config.calibration_examples, config[name]
-        count = min(wanted, found) // size * size
-        if not count:
+        size = config[name]
+        wanted = math.ceil(config.calibration_examples / size)
+        if found < size:
             raise ValueError(
-                f'config.calibration_examples={wanted}, of {found} training images, '
-                f'fill no batch of {name}={size}: at least one is needed'
+                f'config.{name}={size}: {found:,} training images fill no batch, of '
+                'which statistics need one'
             )
-        return count
+        return min(wanted, found // size) * size
 
     @property
     def _as_evaluated(self) -> bool:
@@ -102,7 +106,7 @@ class RunCalibration:
             reader = self._run.train_reader(0)
             batches = self.count() // self._run.config.batch_size
         try:
-            return [batch['image'] for batch in itertools.islice(reader, batches)]
+            return [readable(batch) for batch in itertools.islice(reader, batches)]
         finally:
             reader.close()
 
@@ -121,3 +125,23 @@ class RunCalibration:
     ) -> Float[Array, 'batch height width channels']:
         config = self._run.config
         return normalize(images, config.mean, config.std, self._run.model.dtype)
+
+
+def readable(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the images of a batch, the first one again for each that is broken.
+
+    Raises:
+        ValueError: all are.
+
+    Example:
+        >>> images = np.array([[0], [7], [8]])
+        >>> readable({'image': images, 'mask': np.array([0.0, 1.0, 1.0])}).tolist()
+        [[7], [7], [8]]
+    """
+    images = batch['image']
+    good = batch.get('mask', np.ones(len(images))) > 0
+    if not good.any():
+        raise ValueError(
+            f'none of the {len(images)} training images of a batch can be read'
+        )
+    return images[np.where(good, np.arange(len(images)), good.argmax())]

@@ -49,6 +49,7 @@ def studied(tmp_path_factory):
                     for width in network.widths
                 },
                 'steps': 10,
+                'macs': dict.fromkeys(network.widths, 100),
                 'training_macs': 1000,
                 'seconds': 2.0,
                 'git_commit': 'abc',

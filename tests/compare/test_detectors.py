@@ -59,6 +59,7 @@ def test_regret_is_of_the_average_precision(config, tmp_path):
                 'test_images': 4,
                 'test_bbox/AP': dict.fromkeys(cell.network.widths, own),
                 'test_segm/AP': dict.fromkeys(cell.network.widths, own / 2),
+                'macs': dict.fromkeys(cell.network.widths, 100),
                 'steps': 2,
                 'training_macs': 1000,
                 'seconds': 2.0,

@@ -1,5 +1,6 @@
 """What is reported of records that are known."""
 
+import copy
 import json
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from slimjax.commands import write_json
 from slimjax.compare.harness import plan
 from slimjax.compare.plot import plot_regret
-from slimjax.compare.results import comparison_results
+from slimjax.compare.results import comparison_results, verdicts
 from slimjax.compare.table import table_lines
 from slimjax.train.report import jsonable
 from tests.commands import ROOT
@@ -17,6 +18,7 @@ from tests.train.runs import TINY, tiny_config
 
 ARMS = ('individual_distilled', 'slimmable_sum', 'universal_distilled')
 FOLDS = 3
+MACS = {'1.0': 1000, '0.5': 250}
 # Right answers of 100 test images in a fold, by arm and seed; the second width has 10
 # less, and each further fold one more.
 RIGHT = {
@@ -48,6 +50,7 @@ def comparison(tmp_path_factory):
                     'factor': 1.0,
                     'test_images': 100,
                     'test_top1': {name: top1[name] for name in cell.network.widths},
+                    'macs': {name: MACS[name] for name in cell.network.widths},
                     'steps': 10,
                     'training_macs': 1000,
                     'seconds': 2.0,
@@ -117,8 +120,15 @@ def test_tables_and_picture_show_every_arm(results, tmp_path):
     ]
     assert [
         'universal_distilled to individual',
-        *['-4.00 [-4.00, -4.00] beats'] * 2,
+        '1',
+        # Seeds that agree to the image have the spread of rounding.
+        *['-4.00 [-4.24, -3.76] beats'] * 2,
     ] in rows
+    distilled = next(
+        row for row in rows if row[0] == 'individual_distilled to individual'
+    )
+    assert distilled[2] == 'the same network'
+    assert 'other multiply-adds' not in text
     assert any(row[0] == 'universal_distilled to individual_distilled' for row in rows)
     assert ['slimmable_sum', '91.67 ± 0.58', '81.67 ± 0.58'] in [
         row[:3] for row in rows
@@ -131,6 +141,25 @@ def test_tables_and_picture_show_every_arm(results, tmp_path):
     ]
     plot_regret(results, tmp_path / 'regret.png', 'Digits')
     assert (tmp_path / 'regret.png').stat().st_size > 10_000
+
+
+def test_networks_of_another_size_are_told_of(results):
+    arms = copy.deepcopy(results['arms'])
+    arms['slimmable_sum']['0.5']['macs'] *= 0.98
+    text = '\n'.join(table_lines({**results, 'arms': arms}))
+    assert (
+        'slimmable_sum infers with other multiply-adds than individual: -2.0 % at 0.5.'
+        in text
+    )
+
+
+def test_searched_channels_have_a_margin_of_their_own(results):
+    arms = {'individual': results['arms']['individual']}
+    for name in ('slimmable_sum', 'autoslim'):
+        arms[name] = results['arms']['slimmable_sum']
+    found = verdicts(arms, 'top1', 1.0, 300)
+    assert found['regret']['autoslim']['1.0']['margin'] == 1.0
+    assert found['control']['autoslim']['slimmable_sum']['1.0']['margin'] == 0.3
 
 
 def test_the_command_reports_what_is_finished(

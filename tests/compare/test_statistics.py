@@ -66,6 +66,17 @@ def test_seeds_that_agree_exactly_are_judged_by_their_mean(mean, below):
     assert (bound.upper, bound.below) == (pytest.approx(mean), below)
 
 
+def test_seeds_that_agree_to_the_image_have_the_spread_of_rounding():
+    error = 0.3 / np.sqrt(12) / np.sqrt(3)
+    low, high = t_interval([-0.3] * 3, resolution=0.3)
+    assert (low, high) == pytest.approx((-0.3 - T_975 * error, -0.3 + T_975 * error))
+    (bound,) = upper_bounds({'1.0': [-0.1] * 3}, 0.0, resolution=0.3).values()
+    assert bound.upper == pytest.approx(-0.1 + T_95 * error)
+    assert not bound.below
+    # Where they differ by more, nothing is added to their spread.
+    assert t_interval(three(2, 1), resolution=0.3) == t_interval(three(2, 1))
+
+
 def test_one_seed_has_no_interval():
     with pytest.raises(ValueError, match='1 seed has no spread'):
         t_interval([0.5])

@@ -45,9 +45,7 @@ def bilinear(mask, y, x):
 
 
 # As torchvision reads masks, where they are, and in boxes that end at their last pixel.
-@pytest.mark.parametrize(
-    ('shift', 'legacy'), [(0.5, False), (0.0, False), (0.0, True)]
-)
+@pytest.mark.parametrize(('shift', 'legacy'), [(0.5, False), (0.0, False), (0.0, True)])
 def test_mask_targets_are_those_of_the_whole_mask(shift, legacy):
     rng = np.random.default_rng(0)
     mask = np.zeros(SHAPE, np.float32)

@@ -7,8 +7,9 @@ import pytest
 
 from slimjax.data.sources import load_source
 from slimjax.insight.cost import width_costs
-from slimjax.search import latency
+from slimjax.search import latency, run
 from slimjax.search.command import search_workdir
+from slimjax.search.evaluator import Scores
 from slimjax.search.run import Search, Settings
 from slimjax.train.loop import train
 from slimjax.train.trained import open_run
@@ -140,6 +141,24 @@ def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path):
     with pytest.raises(ValueError, match='search_share=0.1'):
         Search(supernet, Settings(), ['--config.search_share=0.0'])
     assert not output.exists()
+
+
+def test_scores_of_another_computation_are_no_scores_of_this_one(supernet, monkeypatch):
+    monkeypatch.setattr(run, 'Evaluator', lambda *_, **__: score)
+
+    def score(counts):
+        return Scores(counts[:, 0], counts[:, 0])
+
+    folder = supernet / 'search'
+    known = set(folder.glob('*.jsonl'))
+    for number, changes in enumerate(
+        ([], ['--config.dtype=bfloat16'], ['--config.std=(0.5,)'], []), start=1
+    ):
+        search = Search(supernet, Settings(images=39), changes)
+        search.evaluate(search.space.whole[None])
+        files = set(folder.glob('*.jsonl')) - known
+        assert len(files) == min(number, 3)
+    assert search.evaluate.known == 1
 
 
 def test_search_images_are_those_that_training_lacks():

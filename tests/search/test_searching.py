@@ -7,7 +7,7 @@ import pytest
 
 from slimjax.search.evaluator import Scores
 from slimjax.search.evolution import evolve
-from slimjax.search.greedy import first_within, slim
+from slimjax.search.greedy import slim, within
 from slimjax.search.remembered import Remembered
 from slimjax.search.space import Linear, SearchSpace
 from slimjax.search.variables import Segment, Variable
@@ -80,20 +80,41 @@ def test_what_does_not_hurt_is_the_better_the_more_it_saves():
     assert counts_of(trail)[1] == [6, 8, 8]
 
 
-def test_each_limit_gets_the_first_network_within_it():
+def test_each_limit_gets_the_network_within_it_that_has_room_for_no_chunk_more():
     trail = list(slim(space(), judged(3, 1, 2), 100, space().macs))
-    for limit in (224, 200, 150):
-        found = first_within(trail, limit, space().macs)
+    for limit in (224, 200, 150, 130, 100):
+        found = within(space(), judged(3, 1, 2), trail, limit, space().macs)
         assert space().macs(found.counts) <= limit
-    assert first_within(trail, 224, space().macs) is trail[0]
+        assert (space().macs(space().more(found.counts)) > limit).all()
+    whole = within(space(), judged(3, 1, 2), trail, 224, space().macs)
+    assert whole is trail[0]
+
+
+def test_what_a_step_took_too_much_is_given_back_the_best_first():
+    trail = list(slim(space(), judged(0, 1, 1), 150, space().macs))
+    assert trail[-1].counts.tolist() == [2, 8, 8]
+    found = within(space(), judged(0, 2, 1), trail[-1:], 150, space().macs)
+    assert found is trail[-1]
+    short = trail[-1]._replace(counts=np.array([2, 6, 4]))
+    # It costs 96: of the 29 that are left the second layer's chunk takes 16, and one of
+    # the third 8.
+    found = within(space(), judged(1, 2, 1), [short], 125, space().macs)
+    assert found.counts.tolist() == [2, 8, 6]
 
 
 @pytest.mark.parametrize('method', [slim, evolve])
 def test_what_no_network_reaches_is_refused(method):
     with pytest.raises(ValueError, match='below the smallest network'):
         next(method(space(), judged(1, 1, 1), 10, space().macs))
+    with pytest.raises(ValueError, match='300 is above the whole network, which has 2'):
+        next(method(space(), judged(1, 1, 1), 300, space().macs))
     with pytest.raises(ValueError, match='criterion'):
         next(method(space(), judged(1, 1, 1), 200, space().macs, criterion='top5'))
+
+
+def test_a_generation_needs_a_parent():
+    with pytest.raises(ValueError, match='population=3; 4 or more'):
+        next(evolve(space(), judged(1, 1, 1), 200, space().macs, population=3))
 
 
 def test_evolution_finds_the_best_and_is_the_same_again():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import slimjax
 from slimjax.search.draw import draw
@@ -93,6 +95,12 @@ def test_networks_are_drawn_within_their_costs():
 def test_what_cannot_be_searched_is_said(fields, message):
     with pytest.raises(ValueError, match=message):
         space_of(**{'name': 'resnet14', **fields})
+
+
+@given(st.integers(1, 10**15))
+def test_a_whole_number_of_thousands_is_meant_exactly(macs):
+    (found,) = parse_targets(f'{macs / 1e3!r}k', 'macs', 1.0)
+    assert found == macs
 
 
 @pytest.mark.parametrize('text', ['', '0', '-1', '0.5,', 'half', '300X', '0.5,0.5'])

@@ -47,11 +47,11 @@ def test_what_is_not_finite_stops_with_step_and_width(
 
 
 def test_averages_that_no_batch_can_calibrate_are_refused_at_once(tmp_path):
-    config = tiny_config(ema_decay=0.9, calibration_examples=100)
-    with pytest.raises(ValueError, match='fill no batch of eval_batch_size=120'):
+    config = tiny_config(ema_decay=0.9, eval_batch_size=1200)
+    with pytest.raises(ValueError, match='eval_batch_size=1200: .* fill no batch'):
         train(config, tmp_path, say=SAY)
-    config.update(calibration_examples=31, calibration_transform='train')
-    with pytest.raises(ValueError, match='fill no batch of batch_size=32'):
+    config.update(batch_size=1200, calibration_transform='train')
+    with pytest.raises(ValueError, match=r'config\.batch_size=1200: .* fill no batch'):
         train(config, tmp_path, say=SAY)
     config = tiny_config(
         ema_decay=0.9, norm='shared', calibration='sequential', widths=(0.5, 1.0)

@@ -174,7 +174,8 @@ def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path
         'norm_batch': 16,
     }
     done = run(workdir, '--mode=calibrate', **changes)
-    assert '2 widths calibrated on 240 training images (sequential)' in done.stdout
+    # In whole batches of 120.
+    assert '2 widths calibrated on 360 training images (sequential)' in done.stdout
     assert 'width 0.5: pooled statistics, and sequential of ' in done.stdout
     before, after = load_variables(workdir), load_variables(workdir / 'calibrated')
     jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
@@ -193,9 +194,9 @@ def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path
     for flags, message in (
         ((workdir, '--mode=calibrate'), 'exists: remove it'),
         ((workdir / 'calibrated',), 'not a run'),
-        ((tmp_path / 'few', '--mode=calibrate'), 'config.calibration_examples=7, of'),
+        ((tmp_path / 'few', '--mode=calibrate'), 'config.eval_batch_size=1200: 1,197'),
     ):
-        failed = run(*flags, check=False, calibration_examples=7)
+        failed = run(*flags, check=False, eval_batch_size=1200)
         assert failed.returncode == 1
         assert message in failed.stderr
 

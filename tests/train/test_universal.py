@@ -230,7 +230,7 @@ def test_a_drawn_width_that_is_not_finite_is_named(tmp_path, monkeypatch):
             {'shared_tail_norm': True},
             'set model_fields.private_tail_stats=True',
         ),
-        ({'calibration_examples': 7}, {}, 'config.calibration_examples=7'),
+        ({'eval_batch_size': 1200}, {}, 'config.eval_batch_size=1200: 1,197 training'),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_compiling(
