@@ -14,7 +14,7 @@ import numpy as np
 from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.decode import decode
 from slimjax.detection.detecting import Detector
-from slimjax.detection.drawing import draw_results
+from slimjax.detection.drawing import draw_results, save_png
 from slimjax.width import width_name
 
 
@@ -34,8 +34,13 @@ def main() -> None:
     """Runs the command; says what is wrong in a line, without a traceback."""
     flags = parse()
     with readable_mistakes():
+        if not 0 <= flags.score <= 1:
+            raise ValueError(f'--score={flags.score}; allowed is 0 to 1')
         detector = Detector(flags.workdir, flags.width)
-        for path in flags.images:
+        targets = [_target(path, flags.output, detector) for path in flags.images]
+        if twice := [path for path in targets if targets.count(path) > 1]:
+            raise ValueError(f'two images would become {twice[0]}')
+        for path, target in zip(flags.images, targets, strict=True):
             pixels = np.asarray(decode(path.read_bytes(), str(path)))
             results = detector(pixels)
             drawn = draw_results(
@@ -45,12 +50,15 @@ def main() -> None:
                 least_score=flags.score,
                 least_keypoint_score=detector.least_keypoint_score,
             )
-            folder = flags.output or path.parent
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / f'{path.stem}_{width_name(detector.width)}.png'
-            drawn.save(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_png(drawn, target)
             shown = sum(each['score'] >= flags.score for each in results['bbox'])
             print(f'{target}: {shown} objects')
+
+
+def _target(path: pathlib.Path, output: pathlib.Path | None, detector: Detector):
+    name = f'{path.stem}_{width_name(detector.width)}.png'
+    return (output or path.parent) / name
 
 
 if __name__ == '__main__':

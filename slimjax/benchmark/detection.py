@@ -19,7 +19,6 @@ from slimjax.data.coco_format.transform import blank_example
 from slimjax.detection.configuration import reads_of
 from slimjax.detection.model import SlimmableRCNN
 from slimjax.detection.nms import kept_boxes
-from slimjax.detection.roi_align import assign_levels, roi_align
 from slimjax.detection.run import first_bucket
 from slimjax.detection.train import (
     detection_metric_names,
@@ -174,12 +173,12 @@ def operation_ms(
 
     def suppress(boxes):
         valid = jnp.ones(boxes.shape[0], bool)
-        return kept_boxes(boxes, valid, options.proposal_threshold)
+        return kept_boxes(
+            boxes, valid, options.proposal_threshold, legacy=options.legacy
+        )
 
     def align(maps, boxes):
-        alignment, form = options.roi_alignment, options.roi_align_form
-        levels = assign_levels(boxes)
-        return roi_align(maps, boxes, levels, _BINS, alignment=alignment, form=form)
+        return model.apply({}, maps, boxes, _BINS, method='features')
 
     def total(maps, boxes):
         return align(maps, boxes).astype(jnp.float32).sum()

@@ -174,8 +174,7 @@ def _backbone(config: Mapping[str, Any]) -> ResNet:
 def reads_of(config: Mapping[str, Any], options: Settings) -> Reads:
     """Returns how a detector reads images.
 
-    The conventions of boxes and keypoints are the model's own affair: it takes edges
-    and coordinates as they are annotated, and returns such.
+    The convention of boxes is the model's own affair: it takes edges, and returns such.
 
     Args:
         config: a complete config.
@@ -203,6 +202,7 @@ def reads_of(config: Mapping[str, Any], options: Settings) -> Reads:
             max_boxes=options.max_boxes,
             too_many=config['too_many_boxes'],
             min_box_side=config['min_box_side'],
+            keypoint_offset=options.keypoint_shift,
         ),
         DetectionAugmentation(tuple(options.train_short_sides), config['flip']),
     )
@@ -243,6 +243,12 @@ def check_detector(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             'milestone_examples'
         )
     model = build_detector(config)
+    if config['paste'] == 'published' and not model.settings.legacy:
+        raise ValueError(
+            f"config.paste='published' is of boxes that end at their last pixel, which "
+            f"preset={config['preset']!r} has not: allowed are 'detectron2' and "
+            "'torchvision'"
+        )
     allowed = [
         f'{kind}/{name}' for kind in KINDS[config['detector']] for name in NAMES[kind]
     ]

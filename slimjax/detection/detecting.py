@@ -56,7 +56,8 @@ class Detector:
             for each in meta['categories']
         )
         ids = tuple(each.id for each in self.categories)
-        self._results = ResultsFormat(ids, config.paste)
+        shift = model.settings.keypoint_shift
+        self._results = ResultsFormat(ids, config.paste, shift)
         # A logit of 0 is no likelier than not; a probability is shared by all places.
         probable = model.settings.keypoint_score == 'probability'
         self.least_keypoint_score = 0.05 if probable else 0.0

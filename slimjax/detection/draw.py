@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slimjax.detection.boxes import encode
-from slimjax.detection.matching import match
+from slimjax.detection.matching import IGNORED, POSITIVE, Matches, match
 from slimjax.detection.postprocess import BOX_WEIGHTS
 from slimjax.detection.sampling import first_slots, priorities, sample
 from slimjax.detection.settings import Settings
@@ -129,9 +129,12 @@ def draw_boxes(
         ([3, 0], [0.0, 0.0, 8.0, 8.0])
     """
     candidates = jnp.concatenate([proposals, truths])
+    # mmdetection matches proposals alone, so that the best of each box of the truth is
+    # one of them, and not this very box.
+    apart = options.roi_low_quality == 'reassign'
     matches = match(
-        candidates,
-        jnp.concatenate([valid, usable]),
+        proposals if apart else candidates,
+        valid if apart else jnp.concatenate([valid, usable]),
         truths,
         usable,
         positive=options.roi_positive,
@@ -140,6 +143,11 @@ def draw_boxes(
         low_quality_minimum=options.roi_positive,
         legacy=options.legacy,
     )
+    if apart:
+        matches = Matches(
+            jnp.concatenate([matches.labels, jnp.where(usable, POSITIVE, IGNORED)]),
+            jnp.concatenate([matches.truths, jnp.arange(truths.shape[0])]),
+        )
     chosen = sample(
         matches.labels,
         priorities(key, candidates.shape[0]),

@@ -74,8 +74,7 @@ def score_all(
         `{'0.25': {'bbox/AP': ..., 'segm/AP': ..., 'keypoints/AP': ...}, ...}`, with
         all numbers of COCO's summary.
     """
-    ids = {each.id for each in source.categories}
-    metrics = CocoMetrics(source.annotations, ids)
+    metrics = metrics_of(source)
     images = source.index['image_id'].tolist()
     return {
         name: {
@@ -85,6 +84,11 @@ def score_all(
         }
         for name, results in found.items()
     }
+
+
+def metrics_of(source: CocoSource) -> CocoMetrics:
+    """Returns what compares detections with the annotations of a source."""
+    return CocoMetrics(source.annotations, {each.id for each in source.categories})
 
 
 def write_results(

@@ -95,13 +95,16 @@ class CocoMetrics:
         """
         from faster_coco_eval import COCO, COCOeval_faster
 
-        if kind not in KINDS:
-            raise ValueError(f'kind={kind!r}; allowed are {", ".join(KINDS)}')
         if kind not in self._known:
-            sigmas, categories = self._prepared(kind)
+            sigmas, categories = self.prepared(kind)
             # Comparing changes the annotations: each kind has its own.
-            truth = COCO(copy.deepcopy(self._content))
-            self._known[kind] = truth, sigmas, categories
+            content = copy.deepcopy(self._content)
+            if kind == 'segm':
+                # Of no area, and so of no pixel.
+                content['annotations'] = [
+                    each for each in content['annotations'] if each.get('segmentation')
+                ]
+            self._known[kind] = COCO(content), sigmas, categories
         truth, sigmas, categories = self._known[kind]
         for field, known in (('image_id', truth.imgs), ('category_id', truth.cats)):
             unknown = {each[field] for each in results} - set(known)
@@ -126,12 +129,18 @@ class CocoMetrics:
             for name, number in zip(NAMES[kind], numbers, strict=True)
         }
 
-    def _prepared(self, kind: str) -> tuple[list[float] | None, list[int]]:
-        """Tolerances of the keypoints, and the categories that are compared."""
+    def prepared(self, kind: str) -> tuple[list[float] | None, list[int]]:
+        """Returns tolerances of the keypoints, and the categories that are compared.
+
+        Raises:
+            ValueError: no such kind, or annotations that lack what it needs.
+        """
+        if kind not in KINDS:
+            raise ValueError(f'kind={kind!r}; allowed are {", ".join(KINDS)}')
         categories = self._categories
         if kind == 'segm':
             for each in self._content['annotations']:
-                if not each.get('segmentation'):
+                if not each.get('segmentation') and min(each['bbox'][2:]) > 0:
                     raise ValueError(
                         f'{self._name}: there are no masks to compare with (annotation '
                         f'{each["id"]} in the order of the file)'

@@ -38,7 +38,7 @@ class SlimmableRCNN(RCNNNetwork):
     file (asked for by the legacy convention). For training also `boxes` `[B, N, 4]` in
     pixels, `labels` `[B, N]` from 1 on, int32, `crowd` and `valid` `[B, N]`, bool, and
     `masks` `[B, N, side, side]`, each cut to its box, 0 or 1, or `keypoints`
-    `[B, N, K, 3]`: x, y and visibility.
+    `[B, N, K, 3]`: x, y and visibility, read with `settings.keypoint_shift`.
 
     Its fields are those of `slimjax.detection.network.RCNNNetwork`.
 
@@ -215,7 +215,6 @@ class SlimmableRCNN(RCNNNetwork):
         options = self.settings
         logits = self.keypoint_head(self.features(maps, boxes.boxes, _KEYPOINT_BINS))
         keypoints = batch['keypoints'].astype(boxes.boxes.dtype)
-        keypoints = keypoints + _shift(options, keypoints)
         own = jax.vmap(lambda points, truth: points[truth])(keypoints, boxes.truths)
         cells, counts = jax.vmap(
             partial(keypoint_targets, size=4 * _KEYPOINT_BINS, legacy=options.legacy)
@@ -232,14 +231,7 @@ class SlimmableRCNN(RCNNNetwork):
             score=options.keypoint_score,
             legacy=options.legacy,
         )
-        points = points - _shift(options, points)
         return points.reshape(*boxes.shape[:2], *points.shape[1:])
-
-
-def _shift(options: Settings, keypoints: Array) -> Array:
-    """What is added to x, y and not the visibility or score."""
-    shift = jnp.array([options.keypoint_shift] * 2 + [0.0], keypoints.dtype)
-    return shift.reshape((1,) * (keypoints.ndim - 1) + (3,))
 
 
 def _to_edges(batch: Batch, options: Settings, dtype: Any) -> Array:

@@ -20,7 +20,6 @@ class ResultsFormat(NamedTuple):
     Attributes:
         category_ids: COCO's number of the labels 1, 2, ...
         paste: style of `paste_mask`.
-        legacy_boxes: whether x2 and y2 are a box's last pixels, not its ends.
         keypoint_offset: that was added to keypoints on reading.
 
     Example:
@@ -30,7 +29,6 @@ class ResultsFormat(NamedTuple):
 
     category_ids: tuple[int, ...]
     paste: str = 'detectron2'
-    legacy_boxes: bool = False
     keypoint_offset: float = 0.0
 
 
@@ -81,23 +79,18 @@ def _add_image(results, one, image_id, sizes, format) -> None:
     (height, width), (original_height, original_width) = sizes
     scale = np.array([original_width / width, original_height / height], np.float64)
     boxes = one['boxes'].astype(np.float64) * np.tile(scale, 2)
-    ends = boxes.copy()
-    if format.legacy_boxes:
-        ends[:, 2:] += 1
     limits = np.tile([float(original_width), float(original_height)], 2)
-    ends = np.clip(ends, 0, limits)
-    sides = ends[:, 2:] - ends[:, :2]
-    pasted_at = boxes if format.legacy_boxes else ends
-    if format.paste == 'published' and not format.legacy_boxes:
-        # That style asks for the last pixels.
-        pasted_at = ends - np.array([0, 0, 1, 1])
+    boxes = np.clip(boxes, 0, limits)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    # The published style asks for the last pixels.
+    pasted_at = boxes - np.array([0, 0, 1, 1]) * (format.paste == 'published')
     for row in np.flatnonzero(one['valid'] & (sides > 0).all(1)):
         about = {
             'image_id': image_id,
             'category_id': int(format.category_ids[one['labels'][row] - 1]),
             'score': float(one['scores'][row]),
         }
-        corners = [*ends[row, :2].tolist(), *sides[row].tolist()]
+        corners = [*boxes[row, :2].tolist(), *sides[row].tolist()]
         results['bbox'].append(about | {'bbox': corners})
         if 'segm' in results:
             pasted = paste_mask(

@@ -18,7 +18,7 @@ from slimjax.data.coco_format.formats import choose_buckets
 from slimjax.data.coco_format.source import CocoSource, trainable
 from slimjax.data.coco_format.transform import blank_example
 from slimjax.detection.configuration import KINDS, reads_of, split_metric
-from slimjax.detection.evaluate import detect_all, score_all
+from slimjax.detection.evaluate import detect_all, metrics_of, score_all
 from slimjax.detection.network import Batch
 from slimjax.detection.results import ResultsFormat
 from slimjax.detection.settings import Settings
@@ -72,6 +72,9 @@ class DetectionRun(Run):
         self._train_buckets = self._used_buckets(self.source('train'))
         self.train_reader(0).close()
         self.eval_reader(self.source('validation')).close()
+        metrics = metrics_of(self.source('validation'))
+        for kind in KINDS[config.detector]:
+            metrics.prepared(kind)
 
     def _used_buckets(self, source) -> list[tuple[int, int]]:
         format, augmentation = self._reads
@@ -128,6 +131,21 @@ class DetectionRun(Run):
             seed=self.config.seed,
         )
 
+    def check_from_scratch(self) -> None:
+        """Refuses weights drawn at random that training would leave so.
+
+        Raises:
+            ValueError: norms or stages are frozen, and the run starts from nothing.
+        """
+        options = self.model.settings
+        if options.norm == 'frozen' or options.frozen_stages:
+            raise ValueError(
+                f"config.init_from='': norm={options.norm!r} and frozen_stages="
+                f'{options.frozen_stages} stay as they start, so state a run of the '
+                'backbone, or train all of it: --config.model_fields.norm=batch '
+                '--config.model_fields.frozen_stages=0'
+            )
+
     def train_reader(self, start_step: int):
         """Returns an iterator over this process's part of the batches to come."""
         format, augmentation = self._reads
@@ -145,7 +163,8 @@ class DetectionRun(Run):
         """Returns an iterator over this process's part of a source, each image once."""
         return detection_eval_batches(
             source,
-            self._reads.format,
+            # What is on the images is compared on the host.
+            self._reads.format._replace(masks=False, keypoints=False),
             batch_size=self.config.eval_batch_size,
             reading=self._reading,
         )
@@ -224,7 +243,11 @@ class DetectionRun(Run):
             lambda width, batch: self._predictions[width](variables, batch['sent']),
             _sent(batches),
             self.model.widths,
-            ResultsFormat(tuple(each.id for each in categories), self.config.paste),
+            ResultsFormat(
+                tuple(each.id for each in categories),
+                self.config.paste,
+                self.model.settings.keypoint_shift,
+            ),
             fetch=joined_examples,
         )
 

@@ -24,6 +24,39 @@ _CHOICES = {
     'norm': ('frozen', 'batch', 'group'),
     'channel_order': ('rgb', 'bgr'),
 }
+_WHOLE = (
+    'test_short_side',
+    'longest_side',
+    'max_boxes',
+    'rpn_samples',
+    'train_level_proposals',
+    'train_proposals',
+    'test_level_proposals',
+    'test_proposals',
+    'roi_samples',
+    'detection_candidates',
+    'detections',
+    'pyramid_features',
+    'box_features',
+)
+_SHARES = (
+    'rpn_positive',
+    'rpn_negative',
+    'rpn_low_quality_minimum',
+    'proposal_threshold',
+    'roi_positive',
+    'roi_positive_share',
+    'score_threshold',
+    'detection_threshold',
+)
+_POSITIVE = (
+    'train_short_sides',
+    'image_std',
+    'anchor_sizes',
+    'anchor_ratios',
+    'mask_features',
+    'keypoint_features',
+)
 # P6, the coarsest level that proposals come from, is half of P5, which is a 32nd.
 _COARSEST_STRIDE = 32
 
@@ -77,8 +110,8 @@ class Settings:
         box_beta: as `rpn_beta`, of the second stage.
         mask_targets: `'soft'` values between the pixels, or `'binary'`.
         mask_target_shift: as `shift` of `slimjax.detection.targets.mask_targets`.
-        keypoint_shift: pixels added to a keypoint's coordinates as it is learnt, and
-            taken off what is found.
+        keypoint_shift: pixels of the original image added to a keypoint's coordinates
+            as it is read, and taken off what is found; 0.5 is the middle of a pixel.
         keypoint_score: what a keypoint's score is: the `'logit'` of its place, or its
             `'probability'` among the 56 x 56 places.
         score_threshold: of detections; they are above it.
@@ -183,6 +216,20 @@ class Settings:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f'{name}={value!r}; allowed are {", ".join(allowed)}')
+        for name in _WHOLE:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(
+                    f'{name}={getattr(self, name)!r}; allowed are whole numbers from 1 '
+                    'on'
+                )
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name}={getattr(self, name)}; allowed is 0 to 1')
+        for name in _POSITIVE:
+            if not getattr(self, name) or not min(getattr(self, name)) > 0:
+                raise ValueError(
+                    f'{name}={getattr(self, name)}; allowed are numbers above 0'
+                )
         for height, width in self.buckets:
             if min(height, width) < 1 or height % 32 or width % 32:
                 raise ValueError(
@@ -205,10 +252,10 @@ class Settings:
             raise ValueError(
                 f'anchor_sizes={self.anchor_sizes}: 5 are needed, one a level P2 to P6'
             )
-        if not 0 <= self.rpn_negative <= self.rpn_positive <= 1:
+        if self.rpn_negative > self.rpn_positive:
             raise ValueError(
                 f'rpn_negative={self.rpn_negative}, rpn_positive={self.rpn_positive}: '
-                '0 to 1 is allowed, the first no larger'
+                'the first may be no larger'
             )
         if not 0 <= self.frozen_stages <= 4:
             raise ValueError(f'frozen_stages={self.frozen_stages}; allowed are 0 to 4')
@@ -301,7 +348,7 @@ _DETECTRON_KEYPOINTS = {
 }
 _OF_KEYPOINTS = {
     'published': _DETECTRON_KEYPOINTS,
-    'detectron1': {**_DETECTRON_KEYPOINTS, 'box_beta': 0.5},
+    'detectron1': _DETECTRON_KEYPOINTS,
     'torchvision': {
         'train_short_sides': _KEYPOINT_JITTER,
         'epochs': 46,

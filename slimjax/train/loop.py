@@ -106,6 +106,8 @@ def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, i
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
         state = fine_tuned(state, run, say)
+    else:
+        run.check_from_scratch()
     return replicated(state), step or 0
 
 

@@ -142,6 +142,9 @@ class Run:
         size = self.config.image_size
         return size, size, self.config.image_channels
 
+    def check_from_scratch(self) -> None:
+        """Refuses a run that cannot start from weights drawn at random; any can."""
+
     def new_state(self) -> TrainState:
         """Returns the state at step 0."""
         return create_state(

@@ -89,20 +89,6 @@ def test_the_middle_of_pixels_stays_in_the_middle():
     np.testing.assert_allclose(points, [[59.5, 0.5], [0.5, 39.5]])
 
 
-@pytest.mark.parametrize('mirrored', [False, True])
-def test_legacy_boxes_end_at_their_last_pixel_as_the_published_code_has_it(mirrored):
-    format = PLAIN._replace(legacy_boxes=True, min_box_side=1)
-    given = example([(0, 0, 60, 40), BOX])
-    found = prepare(given, format=format, mirror=(1, 0) if mirrored else None)['boxes']
-    # mmdetection's dataset: x, y, x + w - 1, y + h - 1; its flip: width - x - 1.
-    expected = np.array([[0, 0, 59, 39], [12, 8, 29, 19]])
-    if mirrored:
-        flipped = expected.copy()
-        flipped[:, [0, 2]] = 60 - expected[:, [2, 0]] - 1
-        expected = flipped
-    np.testing.assert_allclose(found[:2], expected)
-
-
 def test_padding_is_zero_after_normalising():
     format = PLAIN._replace(mean=(10, 20, 30), std=(2, 4, 5))
     image = prepare(example(), format=format)['image']

@@ -1,17 +1,20 @@
-"""What happens on the host: masks pasted and keypoints decoded as the others do.
+"""From what heads say to the pixels of the image: pasted and decoded as others do it.
 
 `golden_host.npz` was made with torchvision 0.28.0's own functions and, for Detectron2,
 with PyTorch 2.13.0's `grid_sample` and `interpolate` as Detectron2 calls them.
 """
 
+import functools
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from slimjax.data.coco_format.masks import decode_rle, encode_part
-from slimjax.detection.keypoint_decode import decode_keypoints
 from slimjax.detection.paste import paste_mask
+from slimjax.detection.postprocess import decode_keypoints
 from tests.detection.host_inputs import BOXES, SIZE, heat_maps, masks
 
 GOLDEN = np.load(pathlib.Path(__file__).with_name('golden_host.npz'))
@@ -63,17 +66,15 @@ def test_another_style_is_refused():
         ValueError, match="style='mmdet'; allowed are detectron2, torch"
     ):
         paste_mask(np.ones((28, 28)), (0, 0, 1, 1), 2, 2, 'mmdet')
-    with pytest.raises(
-        ValueError, match="style='mmdet'; allowed are detectron2, torch"
-    ):
-        decode_keypoints(heat_maps(), BOXES, 'mmdet')
 
 
 @pytest.mark.parametrize(
-    ('style', 'scores'), [('detectron2', 'probabilities'), ('torchvision', 'logits')]
+    ('score', 'scores'), [('probability', 'probabilities'), ('logit', 'logits')]
 )
-def test_keypoints_are_those_of_the_others(style, scores):
-    found = decode_keypoints(heat_maps(), BOXES, style)
+def test_keypoints_are_those_of_the_others(score, scores):
+    maps = jnp.array(heat_maps()).transpose(0, 2, 3, 1)
+    decode = jax.jit(functools.partial(decode_keypoints, score=score))
+    found = decode(maps, jnp.array(BOXES))
     np.testing.assert_allclose(
         found[..., :2], GOLDEN['keypoints'][..., :2], rtol=0, atol=1e-4
     )

@@ -1,5 +1,6 @@
 """Matching against a plain loop, and what is drawn of it."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slimjax.detection.draw import draw_boxes
 from slimjax.detection.matching import match
 from slimjax.detection.sampling import first_slots, priorities, sample
+from slimjax.detection.settings import settings
 from tests.detection.test_boxes import random_boxes
 from tests.detection.test_nms import overlap
 
@@ -152,3 +155,33 @@ def test_every_candidate_is_drawn_as_often_as_another():
     shares = np.asarray(drawn.positive.mean(0) + drawn.negative.mean(0))
     # 1 of 4 and 3 of 8; the standard deviation is 0.008.
     np.testing.assert_allclose(shares, [1 / 4] * 4 + [3 / 8] * 8, atol=0.035)
+
+
+def test_mmdetection_gives_each_box_of_the_truth_its_best_proposal():
+    # The first proposal is most like the first box, but the second's best, too.
+    truths = jnp.array([[0.0, 0, 9, 9], [0.0, 0, 9, 5]])
+    proposals = jnp.array([[0.0, 0, 9, 7.4], [0.0, 0, 9, 9], [60.0, 60, 69, 69]])
+    options = settings('published', 'faster_rcnn', roi_samples=16)
+
+    def matched(rule):
+        drawn = draw_boxes(
+            proposals,
+            jnp.ones(3, bool),
+            truths,
+            jnp.array([3, 4]),
+            jnp.array([True, True]),
+            None,
+            dataclasses.replace(options, roi_low_quality=rule, roi_positive_share=0.5),
+        )
+        rows = zip(
+            *(each[:5].tolist() for each in (drawn.boxes, drawn.labels)), strict=True
+        )
+        return {tuple(box): label for box, label in rows}
+
+    first, last = tuple(proposals[0].tolist()), tuple(proposals[2].tolist())
+    assert (matched('none')[first], matched('reassign')[first]) == (3, 4)
+    for rule in ('none', 'reassign'):
+        found = matched(rule)
+        assert found[last] == 0
+        # Each box of the truth is a proposal, and stands for itself.
+        assert [found[tuple(box)] for box in truths.tolist()] == [3, 4]

@@ -104,6 +104,15 @@ def test_annotations_without_what_is_compared_are_refused(kind, categories, mess
         CocoMetrics(content)(kind, [])
 
 
+def test_what_has_neither_area_nor_mask_is_no_object_of_the_masks():
+    nothing = {'id': 10_000, 'image_id': 2, 'category_id': 1, 'bbox': [3, 3, 0, 5]}
+    image = ANNOTATIONS['annotations'][0]['image_id']
+    more = [*ANNOTATIONS['annotations'], {**nothing, 'image_id': image}]
+    metrics = CocoMetrics(ANNOTATIONS | {'annotations': more})
+    found = metrics('segm', RESULTS['segm'])
+    assert found == CocoMetrics(ANNOTATIONS)('segm', RESULTS['segm'])
+
+
 def perfect(format, scale=2.0):
     """A batch of 2 images and a blank, and detections that are the annotations."""
     images = ANNOTATIONS['images'][:2]
@@ -129,9 +138,6 @@ def perfect(format, scale=2.0):
         for row, each in enumerate(objects):
             x, y, width, height = np.array(each['bbox']) * scale
             found['boxes'][image, row] = x, y, x + width, y + height
-            if format.legacy_boxes:
-                # The last pixel of the original image, in the resized one.
-                found['boxes'][image, row, 2:] -= scale
             found['labels'][image, row] = labels[each['category_id']]
             found['valid'][image, row] = True
             if 'keypoints' in each:
@@ -151,7 +157,7 @@ def perfect(format, scale=2.0):
 
 FORMATS = [
     ResultsFormat((1, 18, 90)),
-    ResultsFormat((1, 18, 90), paste='published', legacy_boxes=True),
+    ResultsFormat((1, 18, 90), paste='published'),
     ResultsFormat((1, 18, 90), paste='torchvision', keypoint_offset=0.5),
 ]
 

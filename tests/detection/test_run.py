@@ -1,16 +1,22 @@
 """Detectors by the loop that trains classifiers: resumed exactly, scored, refused."""
 
 import json
+import re
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from slimjax import commands
 from slimjax.config import check, complete
 from slimjax.config_file import change, load_config
+from slimjax.data.coco_format.masks import decode_rle
 from slimjax.data.coco_format.source import CocoSource
+from slimjax.data.decode import decode
 from slimjax.data.digit_scenes import make_digit_scenes
+from slimjax.detection.detecting import Detector
 from slimjax.detection.results import ResultsFormat, coco_results
 from slimjax.detection.settings import settings
 from slimjax.detection.train import make_schedule
@@ -24,7 +30,8 @@ from slimjax.train.report import silent
 from slimjax.train.runs import final_split, make_run
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import initial_variables
-from tests.detection.run_config import CONFIGS, digits_config
+from tests.commands import run_command
+from tests.detection.run_config import CONFIGS, SMALL, digits_config
 from tests.train.test_resume import contents
 
 # The last batch of each is part blank.
@@ -136,6 +143,58 @@ def test_data_that_do_not_fit_are_refused_before_any_compile(scenes, changes, me
         make_run(config)
 
 
+@pytest.mark.parametrize('frozen', [{'norm': 'frozen'}, {'frozen_stages': 1}])
+def test_what_stays_as_it_starts_starts_from_something(scenes, tmp_path, frozen):
+    config = digits_config(scenes, fields={**SMALL, **frozen})
+    with pytest.raises(ValueError, match=r"config.init_from='': norm=.*stay as they"):
+        train(config, tmp_path, say=silent)
+
+
+def test_annotations_that_cannot_be_scored_are_refused_before_any_compile(
+    scenes, tmp_path
+):
+    output = tmp_path / 'scenes'
+    shutil.copytree(scenes, output)
+    path = CocoSource(output, 'validation', keypoints=True).annotations
+    content = json.loads(path.read_text())
+    for each in content['categories']:
+        del each['sigmas']
+    path.write_text(json.dumps(content))
+    config = digits_config(output, 'keypoint_rcnn', num_keypoints=4)
+    with pytest.raises(ValueError, match='has 4 keypoints and no sigmas'):
+        make_run(config)
+
+
+@pytest.mark.slow
+def test_a_run_finds_what_its_folder_alone_knows(scenes, uninterrupted, tmp_path):
+    source = CocoSource(scenes, 'validation')
+    images = []
+    for folder in ('one', 'two'):
+        images.append(tmp_path / folder / 'scene.png')
+        images[-1].parent.mkdir()
+        images[-1].write_bytes(source[0].image)
+    found = Detector(uninterrupted[0])(decode(source[0].image, 'scene'))
+    assert list(found) == ['bbox']
+    assert {each['image_id'] for each in found['bbox']} <= {0}
+    script = ['scripts/detect.py', f'--workdir={uninterrupted[0]}', '--score=0']
+    done = run_command(*script, *images)
+    assert done.returncode == 0, done.stderr
+    for path in images:
+        drawn = path.with_name('scene_0.5.png')
+        assert f'{drawn}: {len(found["bbox"])} objects' in done.stdout
+        with Image.open(drawn) as image:
+            assert image.width >= 128
+    for flags, message in (
+        ([f'--output={tmp_path}', *images], 'two images would become .*scene_0.5.png'),
+        (['--score=2', images[0]], '--score=2.0; allowed is 0 to 1'),
+        (['--width=0.3', images[0]], '0.3'),
+    ):
+        failed = run_command(*script, *flags)
+        assert failed.returncode == 1
+        assert re.match(f'detect: .*{message}', failed.stderr)
+        assert failed.stderr.count('\n') == 1
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -147,6 +206,7 @@ def test_data_that_do_not_fit_are_refused_before_any_compile(scenes, changes, me
         ({'best_metric': 'top1'}, "config.best_metric='top1': allowed are bbox/AP, "),
         ({'best_metric': 'bbox/AP/0.3'}, 'config.best_metric=.*such as bbox/AP/0.25'),
         ({'best_metric': 'segm/AP'}, "config.best_metric='segm/AP': allowed are"),
+        ({'preset': 'tiny'}, "config.paste='published' is of .*preset='tiny' has not"),
         ({'widths': (0.01, 1.0)}, 'cannot be built'),
         (
             {'model_fields': {'learning_rate': 0.1}},
@@ -206,26 +266,20 @@ def test_the_final_split_is_test_where_that_is_prepared(scenes, tmp_path):
 
 
 def test_the_published_paste_takes_edges_as_last_pixels():
-    rng = np.random.default_rng(0)
-    boxes = np.array([[[2.0, 3, 20, 18], [8, 8, 30, 31]]])
-    found = {
-        'scores': np.array([[0.9, 0.8]]),
-        'labels': np.array([[1, 1]]),
-        'valid': np.array([[True, True]]),
-        'masks': rng.uniform(size=(1, 2, 28, 28)),
+    full = {
+        'boxes': np.array([[[2.0, 3, 20, 18]]]),
+        'scores': np.array([[0.9]]),
+        'labels': np.array([[1]]),
+        'valid': np.array([[True]]),
+        'masks': np.ones((1, 1, 28, 28)),
     }
-    batch = {
-        'image_id': [1],
-        'image_size': [(32, 32)],
-        'original_size': [(32, 32)],
-        'mask': [1],
-    }
-
-    def pasted(corners, legacy):
-        format = ResultsFormat((5,), 'published', legacy_boxes=legacy)
-        return coco_results({**found, 'boxes': corners}, batch, format)
-
-    assert pasted(boxes, False) == pasted(boxes - [0, 0, 1, 1], True)
+    size = [(32, 32)]
+    batch = {'image_id': [1], 'image_size': size, 'original_size': size, 'mask': [1]}
+    found = coco_results(full, batch, ResultsFormat((5,), 'published'))
+    expected = np.zeros((32, 32), bool)
+    expected[3:18, 2:20] = True
+    pasted = decode_rle(found['segm'][0]['segmentation'])
+    np.testing.assert_array_equal(pasted, expected)
 
 
 def test_training_leaves_out_images_without_objects(scenes):

@@ -77,7 +77,8 @@ def detection_train_batches(
         ValueError: what cannot be read, before anything is; while iterating, an image
             that cannot be decoded (DecodeError).
     """
-    _check(source, format, augmentation)
+    check_format(source, format, augmentation)
+    _check_counts(source, format)
     buckets = choose_buckets(source, format, augmentation.short_sides)
     make = _TrainExample(source, format, augmentation, buckets)
     order = BucketOrder(buckets, batch_size, seed)
@@ -102,12 +103,13 @@ def detection_eval_batches(
         reading: who reads what.
 
     Returns:
-        As `detection_train_batches`; it ends.
+        As `detection_train_batches`; it ends. Of more objects than there are rows the
+        largest are there: what was found is compared with the annotations, not these.
 
     Raises:
         ValueError: likewise.
     """
-    _check(source, format, _NO_AUGMENTATION)
+    check_format(source, format, _NO_AUGMENTATION)
     buckets = choose_buckets(source, format)
     places = []
     for bucket in np.unique(buckets).tolist():
@@ -146,10 +148,7 @@ def detection_fingerprint(source: CocoSource, seed: int) -> str:
     return digest.hexdigest()
 
 
-def _check(
-    source: CocoSource, format: DetectionFormat, augmentation: DetectionAugmentation
-) -> None:
-    check_format(source, format, augmentation)
+def _check_counts(source: CocoSource, format: DetectionFormat) -> None:
     counts = source.index['boxes'] + source.index['crowds']
     over = np.flatnonzero(counts > format.max_boxes)
     if not len(over):

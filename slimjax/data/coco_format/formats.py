@@ -29,8 +29,6 @@ class DetectionFormat(NamedTuple):
             to the largest, crowds last.
         min_box_side: an object of a narrower or lower box, in pixels of the original
             image, is left out; the published code asks for 1.
-        legacy_boxes: whether x2 and y2 are the last pixels of a box, as in the
-            published code, and not its ends.
         keypoint_offset: added to coordinates in the original image; 0.5 stands for
             the middle of a pixel, as in Detectron2.
 
@@ -50,7 +48,6 @@ class DetectionFormat(NamedTuple):
     max_boxes: int = 100
     too_many: str = 'error'
     min_box_side: float = 0.0
-    legacy_boxes: bool = False
     keypoint_offset: float = 0.0
 
 

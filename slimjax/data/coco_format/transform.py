@@ -42,7 +42,7 @@ def prepare_example(
     scale = np.array(size[::-1], np.float32) / np.array(original[::-1], np.float32)
     found |= {
         'image_id': np.int32(example.image_id),
-        'boxes': _boxes(example.boxes[kept], scale, size, format, mirror is not None),
+        'boxes': _boxes(example.boxes[kept], scale, size, mirror is not None),
         'labels': example.labels[kept].astype(np.int32),
         'crowd': example.crowd[kept],
         'valid': np.ones(len(kept), np.bool_),
@@ -173,11 +173,8 @@ def _kept(example: DetectionExample, format: DetectionFormat) -> np.ndarray:
     return places
 
 
-def _boxes(boxes, scale, size, format, mirrored) -> np.ndarray:
+def _boxes(boxes, scale, size, mirrored) -> np.ndarray:
     limits = np.array(size[::-1], np.float32)
-    if format.legacy_boxes:
-        # Ends are the last pixels of a box: one less than where it ends.
-        boxes, limits = boxes - np.array([0, 0, 1, 1], np.float32), limits - 1
     boxes = boxes * np.tile(scale, 2)
     boxes = np.clip(boxes, 0, np.tile(limits, 2))
     if mirrored:
