@@ -10,6 +10,7 @@ interrupted comparison goes on where it stopped. --config.FIELD=VALUE changes an
 
 import argparse
 import pathlib
+import shutil
 import sys
 
 import jax
@@ -90,7 +91,7 @@ def compared(config, seed, workdir, flags, stop):
     found = {}
     for start in (UNSORTED, *CRITERIA):
         source = folder(workdir, start)
-        if not (source / 'calibrated').exists():
+        if not has_weights(source / 'calibrated'):
             commands.calibrate_workdir(config, source, say=silent)
         found[start, 'calibrated'] = tested(config, source / 'calibrated')
         tuned.init_from = str(source)
@@ -112,12 +113,22 @@ def trained(config, workdir, stop) -> None:
     print(f'trained: {workdir}', file=sys.stderr, flush=True)
 
 
+def has_weights(workdir) -> bool:
+    """Says whether a workdir has a checkpoint; what an interruption left there goes."""
+    try:
+        load_variables(workdir)
+    except FileNotFoundError:
+        shutil.rmtree(workdir, ignore_errors=True)
+        return False
+    return True
+
+
 def made(run, workdir) -> None:
     """Writes the weights of the wide network as they are, and sorted each way."""
     missing = [
         start
         for start in (UNSORTED, *CRITERIA)
-        if not (folder(workdir, start) / 'checkpoints').exists()
+        if not has_weights(folder(workdir, start))
     ]
     if not missing:
         return

@@ -68,13 +68,11 @@ class Norm(NamedTuple):
         collection: where its statistics stand.
         active: which elements of them its width uses.
         unbiased: whether it keeps the unbiased variance.
-        epsilon: what it adds to the variance.
     """
 
     collection: str
     active: np.ndarray
     unbiased: bool
-    epsilon: float
 
 
 def find_norms(
@@ -97,7 +95,7 @@ def find_norms(
         size = layer.get_variable(collection, 'mean').shape[0]
         parts = np.arange(size).reshape(layer.groups, -1)
         active = parts[:, : inputs.shape[-1] // layer.groups].ravel()
-        found[layer.path] = Norm(collection, active, layer.unbiased, layer.epsilon)
+        found[layer.path] = Norm(collection, active, layer.unbiased)
         return again()
 
     with norms_visited(visit):

@@ -1,6 +1,7 @@
 """The command that tells what sorted channels are worth, as a user runs it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -36,7 +37,10 @@ def test_every_start_is_calibrated_and_fine_tuned_once(tmp_path):
     assert found['top1'].keys() == calibrated | tuned
     # Before a weight is changed, the widest is the same network in any order.
     assert len({found['top1'][key][0][0] for key in calibrated}) == 1
-    # What is finished is only told again.
+    # What is finished is only told again, and what was interrupted is made anew.
+    (half,) = tmp_path.glob('runs/**/l1/calibrated/checkpoints')
+    shutil.rmtree(half)
+    half.mkdir()
     again = command(*flags)
     assert again.stdout == done.stdout
 

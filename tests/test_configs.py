@@ -37,6 +37,7 @@ RECIPES = [
     ('cifar10', 'mobilenet_v1', 200, 128, 'device', 0.1, None),
     ('cifar10', 'mobilenet_v2', 200, 128, 'device', 0.1, None),
     ('digits', '', 22, 64, 'device', 0.05, None),
+    ('digits', 'supernet', 22, 64, 'device', 0.05, None),
     ('digits', 'us', 22, 64, 'device', 0.05, None),
     ('folder', '', 90, 64, 'device', 0.025, None),
     ('synthetic', 'resnet50', 0, 64, 'device', 0.1, 278_085_632),
@@ -76,7 +77,7 @@ _SLOW = {
     *('mobilenet_v1', 'mobilenet_v2', 'resnet26', 'resnet50'),
     *('us_mobilenet_v1', 'us_mobilenet_v2', 'us_shufflenet', 'us_resnet50'),
     *('supernet_mobilenet_v1', 'supernet_mobilenet_v2', 'supernet_mnasnet'),
-    'supernet_resnet50',
+    *('supernet_resnet50', 'supernet'),
     # Their recipes differ in the head that the slow ones have.
     *('mask_rcnn', 'keypoint_rcnn'),
 }

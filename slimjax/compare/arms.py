@@ -5,6 +5,7 @@ All follow one recipe, that of the config; an arm says in what it differs.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -19,6 +20,7 @@ from slimjax.compare.network import (
     together,
 )
 from slimjax.config import check
+from slimjax.models import model_fields
 from slimjax.train.network import build_model
 from slimjax.train.runs import image_shape
 from slimjax.train.schedule import UNITS
@@ -172,10 +174,18 @@ def _universal(distill: bool):
                 norm='shared_affine',
                 distill=distill,
                 loss_weights=(),
+                **_own_tail_statistics(config),
             )
         ]
 
     return networks
+
+
+def _own_tail_statistics(config) -> dict[str, Any]:
+    """The tail of MobileNet v2 shares them, which no calibration can get right."""
+    if 'private_tail_stats' not in model_fields(config.model):
+        return {}
+    return {'model_fields': {**config.model_fields, 'private_tail_stats': True}}
 
 
 def _supernet(config) -> Network:

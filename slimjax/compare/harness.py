@@ -14,6 +14,8 @@ from slimjax.compare.protocol import PROTOCOLS
 from slimjax.data.sources import has_own_test
 from slimjax.train.report import duration
 
+_FEWEST_FOLDS = 3
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -130,6 +132,11 @@ def plan_arms(
         raise ValueError(
             f'--seeds={seeds}: an interval needs 2 or more (a claim: 5 with --folds=5 '
             'on digits, 8 on CIFAR-10)'
+        )
+    if folds and folds < _FEWEST_FOLDS:
+        raise ValueError(
+            f'--folds={folds}: allowed are 0, for the splits of the data set, and '
+            f'{_FEWEST_FOLDS} or more: to train, to validate and to test'
         )
     if protocol not in PROTOCOLS:
         allowed = ', '.join(PROTOCOLS)

@@ -6,9 +6,11 @@ from slimjax.compare.arms import ARMS, make_arms
 from slimjax.compare.cost import forward_macs, training_macs
 from slimjax.compare.network import stretched
 from slimjax.config import complete
+from slimjax.config_file import load_config
 from slimjax.insight.cost import width_costs
 from slimjax.train.network import build_model
 from slimjax.train.run import Run
+from tests.commands import ROOT
 from tests.train.runs import tiny_config
 
 # Of the tiny config, at widths 1.0 and 0.5.
@@ -53,6 +55,15 @@ def test_what_differs_between_arms_is_what_their_names_say(arms):
     assert differs('universal') == {'sandwich', 'norm'}
     assert differs('universal_distilled') == {'sandwich', 'norm', 'distill'}
     assert differs('random') == differs('autoslim') == {'widths'}
+
+
+def test_universal_networks_with_a_shared_tail_have_its_statistics_for_themselves():
+    config = load_config(str(ROOT / 'configs' / 'cifar10.py') + ':mobilenet_v2')
+    arms = make_arms(config, ['slimmable_sum', 'universal'])
+    assert 'private_tail_stats' not in arms['slimmable_sum'][0].config.model_fields
+    (network,) = arms['universal']
+    assert network.config.model_fields.private_tail_stats
+    assert network.config.model_fields.small_images
 
 
 def test_individual_networks_get_the_compute_of_the_family(arms):

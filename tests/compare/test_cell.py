@@ -145,7 +145,7 @@ def test_what_diverges_is_not_chosen_and_is_named_if_nothing_else_is_there(
     [
         ({'seeds': 1}, '--seeds=1: an interval needs 2'),
         ({'protocol': 'best'}, "--protocol='best': allowed are paper, tuned"),
-        ({'folds': 2}, r'config\.folds=2'),
+        ({'folds': 2}, '--folds=2: allowed are 0, for the splits'),
     ],
 )
 def test_what_cannot_be_planned_is_refused(tmp_path, options, message):

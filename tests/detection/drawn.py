@@ -57,9 +57,11 @@ _RESNET50 = {'stages': (3, 4, 6, 3)}
 CASES = {
     case.name: case
     for case in (
-        Case('faster_rcnn', 1.0, **_SMALL),
-        *(Case('mask_rcnn', width, **_SMALL) for width in (0.25, 0.5, 0.75, 1.0)),
-        Case('keypoint_rcnn', 0.5, **_SMALL),
+        *(
+            Case(detector, width, **_SMALL)
+            for detector in ('faster_rcnn', 'mask_rcnn', 'keypoint_rcnn')
+            for width in (0.25, 0.5, 0.75, 1.0)
+        ),
         Case('faster_rcnn', 1.0, **_RESNET50),
         Case('mask_rcnn', 0.25, **_RESNET50),
         Case('mask_rcnn', 1.0, **_RESNET50),

@@ -23,6 +23,20 @@ SMALL = {
     'detections': 5,
     'score_threshold': 0.0,
 }
+SHORT = {
+    # optax's AdamW does not run under strict promotion.
+    'optimizer': 'sgd',
+    'learning_rate': 0.01,
+    'widths': (0.5,),
+    'batch_size': 4,
+    'eval_batch_size': 4,
+    'train_epochs': 0.0,
+    'train_steps': 2,
+    'eval_epochs': 0.0,
+    'checkpoint_epochs': 0.0,
+    'log_steps': 1,
+    'num_threads': 1,
+}
 
 
 def digits_config(data_dir, detector='faster_rcnn', fields=SMALL, **changes):
@@ -31,20 +45,6 @@ def digits_config(data_dir, detector='faster_rcnn', fields=SMALL, **changes):
     config.data_dir = str(data_dir)
     for name, value in fields.items():
         config.model_fields[name] = value
-    changes = {
-        # optax's AdamW does not run under strict promotion.
-        'optimizer': 'sgd',
-        'learning_rate': 0.01,
-        'widths': (0.5,),
-        'batch_size': 4,
-        'eval_batch_size': 4,
-        'train_epochs': 0.0,
-        'train_steps': 2,
-        'eval_epochs': 0.0,
-        'checkpoint_epochs': 0.0,
-        'log_steps': 1,
-        'num_threads': 1,
-    } | changes
-    for name, value in changes.items():
+    for name, value in {**SHORT, **changes}.items():
         config[name] = value
     return config

@@ -16,13 +16,13 @@ def tiny_config(**changes):
     return config
 
 
-def command(workdir, *flags, **changes):
-    """Returns the command line of a tiny run."""
+def command(workdir, *flags, config=TINY, **changes):
+    """Returns the command line of a run, by default a tiny one."""
     return [
         sys.executable,
         '-m',
         'slimjax.main',
-        f'--config={TINY}',
+        f'--config={config}',
         f'--workdir={workdir}',
         *(f'--config.{name}={value}' for name, value in changes.items()),
         *flags,
