@@ -49,11 +49,11 @@ def main() -> None:
     flags, changes = parse()
     name = pathlib.Path(flags.config.partition(':')[0]).stem
     workdir = flags.workdir or pathlib.Path('runs', f'ablate_{name}')
+    keep_freed_memory()
     with readable_mistakes():
         config = load_config(flags.config)
         change(config, changes)
         use_compile_cache()
-        keep_freed_memory()
         wanted = [study for study in flags.study.split(',') if study]
         studies = make_studies(config, wanted)
         comparison = plan_arms(all_arms(studies), config, workdir, seeds=flags.seeds)

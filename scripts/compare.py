@@ -54,11 +54,11 @@ def main() -> None:
     name = pathlib.Path(flags.config.partition(':')[0]).stem
     names = [arm for arm in flags.arms.split(',') if arm]
     workdir = flags.workdir or pathlib.Path('runs', f'compare_{name}')
+    keep_freed_memory()
     with readable_mistakes():
         config = load_config(flags.config)
         change(config, changes)
         use_compile_cache()
-        keep_freed_memory()
         comparison = plan(
             config,
             workdir,

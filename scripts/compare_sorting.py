@@ -54,13 +54,13 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Trains what is missing, and reports."""
     flags, changes = parse()
+    keep_freed_memory()
     with readable_mistakes():
         config = load_config(flags.config)
         change(config, changes)
         # Calibration needs a scale and bias for every width.
         config.update(norm='shared_affine', calibration='sequential')
         use_compile_cache()
-        keep_freed_memory()
         stop, top1 = Stop(), {}
         for seed in range(flags.seeds):
             of_seed = compared(config, seed, flags.workdir / str(seed), flags, stop)

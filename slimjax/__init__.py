@@ -16,7 +16,12 @@ from slimjax.parameter import slim_param
 from slimjax.sorting import sort_channels
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import Aux, WidthResult, sum_over_widths
-from slimjax.variables import apply_train, split_variables, stats_collections
+from slimjax.variables import (
+    apply_train,
+    own_variables,
+    split_variables,
+    stats_collections,
+)
 from slimjax.version import __version__
 from slimjax.width import ChannelTable, make_divisible, truncate, width_name
 
@@ -40,6 +45,7 @@ __all__ = [
     'from_pretrained',
     'interop',
     'make_divisible',
+    'own_variables',
     'save_pretrained',
     'slim_param',
     'sort_channels',

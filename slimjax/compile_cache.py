@@ -21,3 +21,5 @@ def use_compile_cache() -> None:
     folder = pathlib.Path(home, 'slimjax', 'jax')
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
+    # A start compiles hundreds of small programs, each in less than jax's threshold.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)

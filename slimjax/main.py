@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
     check_flags(FLAGS.flag_values_dict())
     logging.set_verbosity(logging.WARNING)
     config = FLAGS.config
+    if FLAGS.mode != 'describe':
+        keep_freed_memory()
     if 'float64' in (config.dtype, config.param_dtype):
         jax.config.update('jax_enable_x64', True)
     if FLAGS.distributed or FLAGS.coordinator:
@@ -58,8 +60,6 @@ def main(argv: list[str]) -> None:
     if FLAGS.topology:
         # Asked once, before any compilation: programs of other chips are never read.
         jax.config.update('jax_enable_compilation_cache', False)
-    elif FLAGS.mode != 'describe' and jax.default_backend() == 'cpu':
-        keep_freed_memory()
     with end_for_all():
         results = run_mode(config)
         if results is not None and FLAGS.json and jax.process_index() == 0:

@@ -42,7 +42,7 @@ def test_it_measures_a_network_and_writes_what_others_rely_on(tmp_path):
     assert results['temp_bytes'] > 0
     assert set(results['inference']['0.25']) == {'batch_1', 'batch_16'}
     assert picture.stat().st_size > 10_000
-    assert '| resnet14, 2 x 32 px, float32 |' in done.stdout
+    assert '| resnet14, 2 x 32 px, float32 ' in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,45 @@ faults()
 print(wasted, faults())
 """
 
+STEPS = """
+import resource
+import jax
+import jax.numpy as jnp
+from slimjax.allocator import keep_freed_memory
+
+assert keep_freed_memory()
+# What is freed is 64 MiB, by whichever thread; the heap has soon grown to fit.
+step = jax.jit(lambda x: (jnp.sin(x) @ jnp.cos(x).T) @ x)
+inputs = jnp.ones((4096, 8))
+faults = []
+for _ in range(60):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(inputs).block_until_ready()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(max(faults[-10:]))
+"""
+
+BACKEND = """
+import sys
+import jax
+from jax._src import xla_bridge
+from slimjax import allocator, main
+
+def keep():
+    print('early' if not xla_bridge.backends_are_initialized() else 'late')
+    sys.exit()
+
+main.keep_freed_memory = keep
+sys.argv = ['main', '--config=configs/digits.py', '--workdir=nowhere']
+main.run()
+"""
+
 COMPILE = """
 import jax
 import jax.numpy as jnp
 from slimjax.compile_cache import use_compile_cache
 
 use_compile_cache()
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3))).block_until_ready()
 """
 
@@ -49,6 +81,20 @@ def test_freed_memory_is_kept_for_the_next_step():
     assert kept < wasted / 100
 
 
+@pytest.mark.skipif(not keep_freed_memory(), reason='the C library is not glibc')
+def test_steps_take_no_new_memory_whichever_thread_asks():
+    assert int(python(STEPS)) < 1000
+
+
+def test_memory_is_seen_to_before_jax_starts_its_threads():
+    assert python(BACKEND).strip() == 'early'
+
+
+def test_where_an_accelerator_may_be_nothing_is_asked():
+    text = 'from slimjax.allocator import keep_freed_memory; print(keep_freed_memory())'
+    assert python(text, JAX_PLATFORMS='cuda').strip() == 'False'
+
+
 def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
     changes = {'XDG_CACHE_HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': None}
     python(COMPILE, **changes)
@@ -57,7 +103,11 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
 
 def test_a_folder_that_the_user_chose_is_left_as_it_is(tmp_path):
     own = tmp_path / 'own'
-    changes = {'XDG_CACHE_HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': str(own)}
+    changes = {
+        'XDG_CACHE_HOME': str(tmp_path),
+        'JAX_COMPILATION_CACHE_DIR': str(own),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
     python(COMPILE, **changes)
     assert any(own.iterdir())
     assert not (tmp_path / 'slimjax').exists()

@@ -68,12 +68,13 @@ class TrainingStep:
         compile_s: seconds that tracing and compiling took.
         temporary_bytes: of one device, from the compiler's plan.
         peak_bytes: most memory that the first device was seen to use in a step, less
-            what it held before; None where it does not tell, as a CPU.
+            what it held before; None where it does not tell, as a CPU, or where another
+            step of this process had used more.
         parameter_bytes: of the weights.
     """
 
     def __init__(self, create: Callable[[], tuple[Callable, TrainState, Batch]]):
-        held = _memory('bytes_in_use')
+        held, highest = _memory('bytes_in_use'), _memory('peak_bytes_in_use')
         function, state, batch = create()
         self._state, self._batch = replicated(state), split_over_devices(batch)
         step = pmapped(function, donate=True)
@@ -86,7 +87,7 @@ class TrainingStep:
         )
         self()
         peak = _memory('peak_bytes_in_use')
-        self.peak_bytes = None if peak is None else peak - held
+        self.peak_bytes = peak - held if peak is not None and peak > highest else None
 
     def __call__(self) -> None:
         """Makes one step and waits for it."""
@@ -100,7 +101,7 @@ class TrainingStep:
             return state, {'read': jax.tree.leaves(batch)[0].reshape(-1)[0]}
 
         state = replicated(jax.device_get(self._state))
-        step = pmapped(nothing, donate=True)
+        step = pmapped(nothing, donate=True).lower(state, self._batch).compile()
 
         def run():
             nonlocal state

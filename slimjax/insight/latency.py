@@ -12,11 +12,14 @@ import numpy as np
 from slimjax.insight.memory import temporary_bytes
 from slimjax.insight.passes import pass_keywords
 from slimjax.insight.timing import interleaved
+from slimjax.variables import own_variables
 from slimjax.width import Width
 
 
 class Pass:
     """An inference pass at one width, compiled for a batch; a call runs it to its end.
+
+    It is given what the width reads, and not the norms of the others.
 
     Attributes:
         temporary_bytes: what the program needs beside what goes in and comes out; None
@@ -24,6 +27,8 @@ class Pass:
     """
 
     def __init__(self, model: nn.Module, variables, images, keywords):
+        if 'width' in keywords:
+            variables = own_variables(model, variables, keywords['width'])
         apply = jax.jit(partial(model.apply, **keywords))
         self._compiled = apply.lower(variables, images).compile()
         self._inputs = variables, images

@@ -1,5 +1,6 @@
 """Times of things that take turns: what else the machine does hits all alike."""
 
+import collections
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
@@ -37,7 +38,9 @@ def estimate(values: np.ndarray) -> Estimate:
 def interleaved(
     runs: Mapping[Hashable, Callable[[], object]], repeats: int
 ) -> dict[Hashable, np.ndarray]:
-    """Runs each of `runs` in turn, again and again.
+    """Runs each of `runs` in turn, again and again, each time another one first.
+
+    So none always has what one other left behind in the caches.
 
     Args:
         runs: functions that return when their work is done.
@@ -56,10 +59,11 @@ def interleaved(
     """
     if repeats < 1:
         raise ValueError(f'repeats={repeats}: at least 1 is needed')
-    milliseconds = {name: [] for name in runs}
+    milliseconds, names = {name: [] for name in runs}, collections.deque(runs)
     for _ in range(_WARM_UPS + repeats):
-        for name, run in runs.items():
+        for name in names:
             start = time.perf_counter()
-            run()
+            runs[name]()
             milliseconds[name].append(1000 * (time.perf_counter() - start))
+        names.rotate(-1)
     return {name: np.array(each[_WARM_UPS:]) for name, each in milliseconds.items()}

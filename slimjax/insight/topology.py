@@ -134,7 +134,8 @@ def memory_limit(devices: Sequence[jax.Device]) -> int:
 
 
 def _bytes(text: str) -> int:
-    return int(float(text[:-1]) * _UNITS[text[-1]])
+    number = text.rstrip(''.join(_UNITS))
+    return int(float(number) * _UNITS.get(text[len(number) :], 1))
 
 
 def _mesh(devices: Sequence[jax.Device], axis_name: str) -> jax.sharding.Mesh:

@@ -14,6 +14,7 @@ from slimjax.compare.results import comparison_results, verdicts
 from slimjax.compare.table import table_lines
 from slimjax.train.report import jsonable
 from tests.commands import ROOT
+from tests.markdown import rows
 from tests.train.runs import TINY, tiny_config
 
 ARMS = ('individual_distilled', 'slimmable_sum', 'universal_distilled')
@@ -114,30 +115,27 @@ def test_costs_are_those_of_all_networks_of_an_arm(results):
 
 def test_tables_and_picture_show_every_arm(results, tmp_path):
     text = '\n'.join(table_lines(results))
-    rows = [
-        [cell.strip() for cell in line.strip('|').split('|')]
-        for line in text.splitlines()
-    ]
+    found = rows(text)
     assert [
         'universal_distilled to individual',
         '1',
         # Seeds that agree to the image have the spread of rounding.
         *['-4.00 [-4.24, -3.76] beats'] * 2,
-    ] in rows
+    ] in found
     distilled = next(
-        row for row in rows if row[0] == 'individual_distilled to individual'
+        row for row in found if row[0] == 'individual_distilled to individual'
     )
     assert distilled[2] == 'the same network'
     assert 'other multiply-adds' not in text
-    assert any(row[0] == 'universal_distilled to individual_distilled' for row in rows)
+    assert any(row[0] == 'universal_distilled to individual_distilled' for row in found)
     assert ['slimmable_sum', '91.67 ± 0.58', '81.67 ± 0.58'] in [
-        row[:3] for row in rows
+        row[:3] for row in found
     ]
     # Of shared networks alone, what each width gains; bold beyond the interval.
-    gains = next(row for row in rows if row[:2] == ['width', 'individual'])
+    gains = next(row for row in found if row[:2] == ['width', 'individual'])
     assert gains[2:] == ['slimmable_sum', 'gain', 'universal_distilled', 'gain']
     assert ['0.5', '82.00', '81.67', '-0.33 [-1.77, +1.10]', '86.00', '**+4.00'] in [
-        [*row[:5], row[5].split(' ')[0]] for row in rows if len(row) == 6
+        [*row[:5], row[5].split(' ')[0]] for row in found if len(row) == 6
     ]
     plot_regret(results, tmp_path / 'regret.png', 'Digits')
     assert (tmp_path / 'regret.png').stat().st_size > 10_000

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import slimjax
 from slimjax.models import create_model
@@ -273,6 +274,18 @@ def test_one_value_per_channel_cannot_be_normalised():
     apply = functools.partial(model.apply, train=True, mutable=['batch_stats_0.25'])
     with pytest.raises(ValueError, match='1 value per channel'):
         jax.eval_shape(apply, variables, single)
+
+
+@pytest.mark.parametrize('norm', ['private', 'shared_affine', 'shared'])
+@pytest.mark.parametrize('name', ['mobilenet_v2', 'shufflenet', 'resnet14'])
+def test_a_width_reads_what_a_network_of_that_width_has_and_nothing_else(name, norm):
+    model = create_model(name, num_classes=3, widths=(0.5, 1.0, 2.0), norm=norm)
+    variables = jax.eval_shape(model.init, KEY, batch())
+    own = slimjax.own_variables(model, variables, 0.5)
+    alone = jax.eval_shape(model.clone(widths=(0.5,)).init, KEY, batch())
+    assert set(flatten_dict(own)) == set(flatten_dict(alone))
+    apply = functools.partial(model.apply, width=0.5, train=False)
+    assert jax.eval_shape(apply, own, batch()).shape == (2, 3)
 
 
 @pytest.mark.parametrize('widths', [(0.5, 1.0), [0.5, 1.0]])
