@@ -143,7 +143,7 @@ def test_the_card_has_the_scores_of_the_run(tmp_path):
     )
     card = tmp_path.joinpath('network', 'README.md').read_text()
     assert card.startswith('---\nlibrary_name: slimjax\n')
-    assert re.search(r'\| 0\.5 \| .* \| 87\.50 \|', card)
+    assert re.search(r'\| 0\.5 +\|.*\| +87\.50 \|', card)
     assert 'test split' in card
     assert 'less (0.5, 0.5, 0.5), divided by (0.25, 0.25, 0.25)' in card
     config = json.loads(tmp_path.joinpath('network', CONFIG).read_text())
