@@ -59,6 +59,7 @@ def test_what_differs_between_arms_is_what_their_names_say(arms):
 
 def test_universal_networks_with_a_shared_tail_have_its_statistics_for_themselves():
     config = load_config(str(ROOT / 'configs' / 'cifar10.py') + ':mobilenet_v2')
+    config.widths = (0.5, 1.0)
     arms = make_arms(config, ['slimmable_sum', 'universal'])
     assert 'private_tail_stats' not in arms['slimmable_sum'][0].config.model_fields
     (network,) = arms['universal']
