@@ -98,16 +98,16 @@ def train(
 
 def _first_state(run: Run, checkpoints: Checkpoints, say) -> tuple[TrainState, int]:
     """The state to start from: the newest checkpoint's, another run's, or a new one."""
-    state = run.new_state()
     step = checkpoints.newest
+    if step is None and not run.config.init_from:
+        run.check_from_scratch()
+    state = run.new_state()
     if step is not None:
         check_resumable(run, checkpoints.meta(step))
         state = checkpoints.restore(step, state)
         say(f'resuming at step {step} of {run.total_steps}')
     elif run.config.init_from:
         state = fine_tuned(state, run, say)
-    else:
-        run.check_from_scratch()
     return replicated(state), step or 0
 
 
