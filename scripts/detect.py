@@ -14,7 +14,8 @@ import numpy as np
 from slimjax.command_line import command_parser, readable_mistakes
 from slimjax.data.decode import decode
 from slimjax.detection.detecting import Detector
-from slimjax.detection.drawing import draw_results, save_png
+from slimjax.detection.drawing import draw_results
+from slimjax.whole_file import whole_file
 from slimjax.width import width_name
 
 
@@ -51,7 +52,8 @@ def main() -> None:
                 least_keypoint_score=detector.least_keypoint_score,
             )
             target.parent.mkdir(parents=True, exist_ok=True)
-            save_png(drawn, target)
+            with whole_file(target) as temporary:
+                drawn.save(temporary, format='png')
             shown = sum(each['score'] >= flags.score for each in results['bbox'])
             print(f'{target}: {shown} objects')
 

@@ -1,7 +1,6 @@
 """What the command line does: train, evaluate, describe, calibrate."""
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from slimjax.train.report import jsonable, silent
 from slimjax.train.runs import final_split, image_shape, make_run
 from slimjax.train.state import abstract_variables
 from slimjax.variables import check_shapes
+from slimjax.whole_file import whole_file
 from slimjax.width import width_name
 
 Say = Callable[[str], None]
@@ -195,7 +195,5 @@ def train_workdir(
 
 def write_json(path: str | pathlib.Path, results: Mapping[str, Any]) -> None:
     """Writes results whole or not at all."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    temporary.write_text(json.dumps(results, indent=2) + '\n')
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + '\n')

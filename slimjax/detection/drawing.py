@@ -1,8 +1,6 @@
 """Draws what was found onto the image: masks, boxes, skeletons, and what each is."""
 
 import colorsys
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -165,13 +163,3 @@ def _meet(one, other) -> bool:
         and one[1] < other[1] + other[3]
         and other[1] < one[1] + one[3]
     )
-
-
-def save_png(image: Image.Image, path: pathlib.Path) -> None:
-    """Writes an image to a PNG file, whole or not at all."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        image.save(temporary, format='png')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 """Accuracy against multiply-adds, as a picture."""
 
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from slimjax.insight.table import format_count
+from slimjax.whole_file import whole_file
 
 Results = Mapping[str, Any]
 # (multiply-adds, top-1 in per cent, width)
@@ -188,9 +188,5 @@ def new_figure(size: tuple[float, float], dpi: int = 150):
 
 def save_png(figure, path: pathlib.Path) -> None:
     """Writes a Matplotlib figure to a PNG file, whole or not at all."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, format='png')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ classes and files, it cannot make the page run or fetch a thing.
 import base64
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from slimjax.report import class_charts, cost_charts, network_charts
 from slimjax.report.figure import Figure
 from slimjax.report.gather import Facts
 from slimjax.report.pictures import css_color, data_uri
+from slimjax.whole_file import whole_file
 
 _FOLDER = pathlib.Path(__file__).parent
 
@@ -51,14 +51,9 @@ def write_page(facts: Facts, path: str | pathlib.Path) -> None:
     Raises:
         ImportError: jinja2 or plotly is not installed.
     """
-    path = pathlib.Path(path)
     page = render(facts)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(page, encoding='utf-8')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render(facts: Facts) -> str:
