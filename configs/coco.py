@@ -9,7 +9,7 @@ configs/imagenet.py:s_resnet50, or what scripts/import_torch.py made of the publ
 one. 12 epochs, as published; Keypoint R-CNN follows Detectron, as no slimmable one was
 published. Recipes: faster_rcnn, mask_rcnn, keypoint_rcnn.
 
-One width alone, physically narrow: --config.widths=(0.25,)
+One width alone, physically narrow: '--config.widths=(0.25,)'
 From scratch: --config.model_fields.norm=batch --config.model_fields.frozen_stages=0
 """
 

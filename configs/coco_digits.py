@@ -5,7 +5,8 @@ r"""Scenes of handwritten digits: slimmable detection without COCO, on two CPU c
         --workdir=runs/mask_digits
 
 Recipes: faster_rcnn, mask_rcnn, keypoint_rcnn. Trained from scratch, so that each width
-has BatchNorm of its own that is trained. One width alone: --config.widths=(0.25,)
+has BatchNorm of its own that is trained. One width alone:
+'--config.widths=(0.25,)'
 """
 
 import ml_collections

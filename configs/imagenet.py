@@ -29,7 +29,7 @@ MobileNet v1.
 What scripts/search.py finds in a supernet is trained by an AutoSlim recipe, in place of
 the published channels: --config.channels=channels.json '--config.widths=()'.
 
-The baseline of one width, physically narrow: --config.widths=(0.25,)
+The baseline of one width, physically narrow: '--config.widths=(0.25,)'
 On an accelerator add --config.dtype=bfloat16.
 """
 

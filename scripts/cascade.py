@@ -22,7 +22,7 @@ from slimjax.deploy.plot_cascade import plot_cascade
 from slimjax.insight.cost import cost_results
 from slimjax.insight.predictions import of_every_image
 from slimjax.insight.table import aligned, format_count
-from slimjax.train.trained import Trained, open_run
+from slimjax.train.trained import Trained, open_classifier
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -47,7 +47,7 @@ def main() -> None:
     output = flags.output or flags.workdir
     with readable_mistakes():
         use_compile_cache()
-        trained = open_run(flags.workdir, changes)
+        trained = open_classifier(flags.workdir, changes)
         results = chosen(trained, flags.tolerance)
         results = provenance() | results
         output.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def chosen(trained: Trained, tolerance: float) -> dict[str, Any]:
     """Returns a cascade of a run, and what it is worth, as plain data.
 
     Args:
-        trained: what `open_run` returns.
+        trained: what `open_classifier` returns.
         tolerance: see `choose`.
     """
     validation, test = (

@@ -37,7 +37,7 @@ def stats_collections(stats: Stats, width: Width) -> tuple[str, ...]:
 
 
 def own_variables(
-    model: nn.Module, variables: Mapping[str, Any], width: Width
+    model: nn.Module, variables: Mapping[str, Any], width: Width | str
 ) -> dict[str, Any]:
     """Returns what a pass at one width reads, without the norms of the other widths.
 
@@ -46,9 +46,12 @@ def own_variables(
     network's pass. Nothing is copied; kernels remain whole, and are sliced in the pass.
 
     Args:
-        model: a slimmable module.
+        model: a slimmable module; those of its field `widths` are the other widths.
         variables: of the model.
-        width: the one to run at.
+        width: the one to run at, or its name; the pass refuses one that it lacks.
+
+    Returns:
+        The parameters and the collections of that width, as `model.apply` takes them.
 
     Example:
         >>> import jax, jax.numpy as jnp, slimjax
@@ -62,7 +65,7 @@ def own_variables(
         ...     lambda own: model.apply(own, images, width=0.5), own).shape
         (1, 1000)
     """
-    own = width_name(width)
+    own = width if isinstance(width, str) else width_name(width)
     others = [each for each in getattr(model, 'widths', ()) if width_name(each) != own]
     names, collections = (set(map(of, others)) for of in (width_name, stats_collection))
     params, stats = split_variables(variables)

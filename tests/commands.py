@@ -15,8 +15,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-_SERVER = multiprocessing.get_context('forkserver')
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(
     [
         'ml_collections.config_flags',
         'slimjax.commands',
@@ -53,24 +53,45 @@ def run_command(*arguments, devices=1, timeout=200):
     Its environment is that of the tests, with so many devices. What happens while an
     interpreter starts and ends is no part of it: `run_python` is.
     """
-    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-        arguments = [str(argument) for argument in arguments]
-        process = _SERVER.Process(
-            target=_run, args=(arguments, environment(devices), out.name, err.name)
+    return Started(*arguments, devices=devices).end(timeout)
+
+
+class Started:
+    """A command that `run_command` would run to its end."""
+
+    def __init__(self, *arguments, devices=1):
+        self._arguments = [str(argument) for argument in arguments]
+        self._folder = tempfile.TemporaryDirectory()
+        self._printed = [pathlib.Path(self._folder.name, f'{n}') for n in (1, 2)]
+        self._process = SERVER.Process(
+            target=_run, args=(self._arguments, environment(devices), *self._printed)
         )
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(arguments, timeout)
+        self._process.start()
+
+    @property
+    def runs(self):
+        return self._process.exitcode is None
+
+    def kill(self):
+        """As `kill -9` does."""
+        self._process.kill()
+
+    def end(self, timeout):
+        """Waits for it; returns what `subprocess.run` would."""
+        self._process.join(timeout)
+        if self.runs:
+            self.kill()
+            raise subprocess.TimeoutExpired(self._arguments, timeout)
+        with self._folder:
+            printed = [path.read_text() for path in self._printed]
         return subprocess.CompletedProcess(
-            arguments, process.exitcode, out.read().decode(), err.read().decode()
+            self._arguments, self._process.exitcode, *printed
         )
 
 
 def _run(arguments, variables, out, err):
     for path, descriptor in ((out, 1), (err, 2)):
-        opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(opened, descriptor)
     os.environ.clear()
     os.environ.update(variables)

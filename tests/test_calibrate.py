@@ -1,9 +1,6 @@
 """Statistics of fixed weights, against plain numpy in float64."""
 
 import functools
-import os
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -12,7 +9,7 @@ import numpy as np
 import pytest
 
 import slimjax
-from tests.commands import ROOT, environment
+from tests.commands import run_command
 
 WIDTHS = (0.5, 1.0)
 NEW = 0.75
@@ -110,23 +107,16 @@ def test_both_methods_are_a_float64_oracle_on_four_devices():
         assert_both_methods_are_the_oracle()
 
 
-def test_both_methods_are_a_float64_oracle_on_one_device():
-    code = (
+def test_both_methods_are_a_float64_oracle_on_one_device(tmp_path):
+    script = tmp_path / 'one_device.py'
+    script.write_text(
         'import jax\n'
         'from tests.test_calibrate import assert_both_methods_are_the_oracle as check\n'
         'assert jax.local_device_count() == 1\n'
         'jax.config.update("jax_enable_x64", True)\n'
         'check()\n'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env={**environment(devices=1), 'PYTHONPATH': os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_command(script)
     assert done.returncode == 0, done.stderr
 
 

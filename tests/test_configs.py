@@ -85,7 +85,7 @@ _SLOW = {
 
 def describable():
     for file, recipe, *_, macs in RECIPES:
-        slow = file in ('synthetic', 'coco') or recipe in _SLOW
+        slow = file in ('synthetic', 'folder', 'coco') or recipe in _SLOW
         marks = [pytest.mark.slow] if slow else []
         yield pytest.param(file, recipe, macs, marks=marks)
 

@@ -36,7 +36,8 @@ def trained(name, width, dtype=jnp.float64, **fields):
     return model, jax.tree_util.tree_map_with_path(draw, shapes), images
 
 
-@pytest.mark.parametrize('by', CRITERIA)
+# By 'l1', ordinary networks are sorted in tests/interop.
+@pytest.mark.parametrize('by', slow_but(list(CRITERIA), 'bn_scale', 'taylor'))
 @pytest.mark.parametrize(
     ('name', 'width'),
     slow_but(

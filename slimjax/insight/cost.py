@@ -96,9 +96,9 @@ def cost_results(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('mobilenet_v1')
+        >>> model = slimjax.create_model('mobilenet_v1', widths=(1.0,))
         >>> cost_results(model, (224, 224, 3))['stored_params']
-        4264808
+        4231976
     """
     stored, costs = _costs(model, image_shape, widths)
     return {

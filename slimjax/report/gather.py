@@ -19,7 +19,7 @@ from slimjax.insight.predictions import Predictions, predict
 from slimjax.insight.top_images import TopImages, top_images
 from slimjax.train.metrics import read_metrics
 from slimjax.train.report import devices_line, jsonable, silent, versions
-from slimjax.train.trained import Trained, open_run
+from slimjax.train.trained import Trained, open_classifier
 
 # Examples shown of what a width loses.
 _LOST = 12
@@ -157,7 +157,7 @@ def gather(
             has another split than the run.
     """
     workdir = pathlib.Path(workdir)
-    trained = open_run(workdir, changes)
+    trained = open_classifier(workdir, changes)
     run, model, variables, meta = trained
     lines = read_metrics(workdir / 'metrics.jsonl')
     finished = any('test/best_step' in line for line in lines)
@@ -231,7 +231,7 @@ def _alone(workdirs, changes, predictions: Predictions, say):
     alone, gains = {}, {}
     for workdir in workdirs:
         say(f'what {workdir} says')
-        other = open_run(workdir, changes)
+        other = open_classifier(workdir, changes)
         own = predict(other, predictions.split)
         if not np.array_equal(own.labels, predictions.labels):
             raise ValueError(

@@ -15,7 +15,7 @@ from slimjax.search.greedy import Cost, Found, check_reachable, slim, within
 from slimjax.search.latency import Latency
 from slimjax.search.remembered import Remembered, digest
 from slimjax.search.space import search_space
-from slimjax.train.trained import open_run
+from slimjax.train.trained import open_classifier
 from slimjax.variables import split_variables
 from slimjax.width import order, widest, width_name
 
@@ -52,7 +52,7 @@ class Search:
     Args:
         workdir: of a run with `config.sandwich` and `config.search_share`.
         settings: see `Settings`.
-        changes: `--config.FIELD=VALUE`, each, as in `open_run`.
+        changes: `--config.FIELD=VALUE`, each, as in `open_classifier`.
         say: prints a line for a person.
 
     Attributes:
@@ -76,7 +76,7 @@ class Search:
     ):
         if jax.process_count() > 1:
             raise ValueError('a search runs in one process, on all of its devices')
-        self.trained, self.settings = open_run(workdir, changes), settings
+        self.trained, self.settings = open_classifier(workdir, changes), settings
         run, model = self.trained.run, self.trained.model
         source = run.source('search')
         self.space = search_space(model, run.image_shape)

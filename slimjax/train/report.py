@@ -1,5 +1,6 @@
 """What a person reads when a run starts, while it goes on and when it stops."""
 
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -58,8 +59,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_commit() -> str:
-    """Returns the commit of slimjax's checkout, or '' outside of one."""
+    """Returns the commit of slimjax's checkout, or '' outside of one.
+
+    It is read once: what a process runs is not what was committed since.
+    """
     here = pathlib.Path(__file__).parent
     try:
         run = subprocess.run(

@@ -64,7 +64,8 @@ def create_state(
 
     Example:
         >>> import slimjax
-        >>> model = slimjax.create_model('resnet14', num_classes=10, widths=(0.5, 1.0))
+        >>> fields = {'widths': (0.5, 1.0), 'stage_sizes': (1,), 'base_features': 8}
+        >>> model = slimjax.create_model('resnet14', num_classes=10, **fields)
         >>> state = create_state(model, optax.sgd(0.1), (32, 32, 3), ('loss/1.0',),
         ...                      seed=0)
         >>> int(state.step)

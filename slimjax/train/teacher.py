@@ -9,7 +9,7 @@ from slimjax.train.parallel import pmapped, replicated
 from slimjax.train.run import Run
 from slimjax.train.state import TrainState
 from slimjax.train.step import Batch, make_inputs
-from slimjax.train.trained import open_run
+from slimjax.train.trained import open_classifier
 from slimjax.width import widest
 
 # What the two networks must have in common: a teacher that was trained on other folds
@@ -36,7 +36,7 @@ class Teacher:
         workdir = run.config.teacher
         changes = [f'--config.data_dir={run.config.data_dir}']
         with about_field(run.config, 'teacher'):
-            trained = open_run(workdir, changes)
+            trained = open_classifier(workdir, changes)
         for name in _SAME:
             own, theirs = run.config[name], trained.run.config[name]
             if own != theirs:

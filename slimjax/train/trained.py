@@ -66,6 +66,24 @@ def open_run(workdir: str | pathlib.Path, changes: Sequence[str] = ()) -> Traine
     return Trained(run, build_model(config), variables, checkpoint.meta)
 
 
+def open_classifier(
+    workdir: str | pathlib.Path, changes: Sequence[str] = ()
+) -> Trained:
+    """Returns what `open_run` does, for what only a classifier can be asked.
+
+    Raises:
+        FileNotFoundError: as of `open_run`.
+        ValueError: likewise, or the workdir is of a detector.
+    """
+    trained = open_run(workdir, changes)
+    if detector := trained.run.config.detector:
+        raise ValueError(
+            f'{workdir} holds a detector, {detector}: this is for networks that '
+            'classify'
+        )
+    return trained
+
+
 class Network(NamedTuple):
     """A trained network without its data, which a machine that ships it may lack.
 

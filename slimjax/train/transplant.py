@@ -39,8 +39,9 @@ def transplanted(
 
     Example:
         >>> import slimjax
-        >>> narrow = slimjax.create_model('resnet14', widths=(0.5,))
-        >>> wide = slimjax.create_model('resnet14', widths=(0.5, 1.0))
+        >>> fields = {'stage_sizes': (1,), 'base_features': 8}
+        >>> narrow = slimjax.create_model('resnet14', widths=(0.5,), **fields)
+        >>> wide = slimjax.create_model('resnet14', widths=(0.5, 1.0), **fields)
         >>> ones, zeros = (
         ...     jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), jax.eval_shape(
         ...         model.init, jax.random.key(0), jnp.ones((1, 32, 32, 3))))

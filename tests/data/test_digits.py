@@ -1,7 +1,6 @@
 """The digits: our own TFDS builder, its splits, its path without TensorFlow."""
 
 import itertools
-import multiprocessing
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from sklearn.datasets import load_digits
 from slimjax.data.decode import decode
 from slimjax.data.digits.digits_dataset_builder import split_indices
 from slimjax.data.sources import load_source
+from tests.commands import SERVER
 
 
 def test_splits_are_disjoint_complete_and_stratified():
@@ -60,8 +60,7 @@ def prepare(folder):
 
 
 def test_processes_may_prepare_at_once(tmp_path):
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(3) as pool:
+    with SERVER.Pool(3) as pool:
         assert pool.map(prepare, [str(tmp_path)] * 3) == [360] * 3
 
 

@@ -31,8 +31,10 @@ def trained(model):
 @pytest.mark.parametrize(
     ('name', 'width', 'fields'),
     [
-        ('resnet14', 0.5, {}),
-        ('resnet14', 0.25, {'norm': 'shared_affine'}),
+        pytest.param('resnet14', 0.5, {}, marks=pytest.mark.slow),
+        pytest.param(
+            *('resnet14', 0.25, {'norm': 'shared_affine'}), marks=pytest.mark.slow
+        ),
         ('resnet14', 0.25, {'norm': 'shared'}),
         pytest.param('mobilenet_v2', 0.5, {}, marks=pytest.mark.slow),
         pytest.param('shufflenet', 1.0, {}, marks=pytest.mark.slow),

@@ -14,6 +14,7 @@ from slimjax.deploy.storage import as_restored
 from slimjax.layers import SlimConv
 from slimjax.pooling import average_pool
 from tests.deploy.networks import IMAGE, drawn, tiny
+from tests.slow import slow_but
 
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
@@ -48,7 +49,9 @@ def assert_equal_to_jax(
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize('norm', ['private', 'shared_affine', 'shared'])
+@pytest.mark.parametrize(
+    'norm', slow_but(['private', 'shared_affine', 'shared'], 'shared_affine', 'shared')
+)
 def test_every_width_equals_jax(norm):
     model, variables = tiny(norm=norm, small_images=norm == 'shared')
     found = onnx_model(model, variables, IMAGE, widths=model.widths)

@@ -30,6 +30,7 @@ from slimjax.train.report import silent
 from slimjax.train.runs import final_split, make_run
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import initial_variables
+from slimjax.train.trained import open_classifier
 from tests.commands import run_command
 from tests.detection.run_config import CONFIGS, SMALL, digits_config
 from tests.train.test_resume import contents
@@ -71,10 +72,23 @@ def test_a_run_says_and_keeps_the_metrics_of_every_width(uninterrupted):
     assert set(results['widths']) == {'0.5'}
     assert any(line.startswith('eval at step 2: box AP 0.5: ') for line in said)
     assert 'box AP %' in said[-1]
-    last = read_metrics(workdir / 'metrics.jsonl')[-1]
+    first, *_, last = read_metrics(workdir / 'metrics.jsonl')
+    losses = {
+        part: first[f'train/{part}/0.5']
+        for part in ('objectness', 'proposal_boxes', 'classes', 'boxes', 'loss')
+    }
+    assert min(losses.values()) > 0
+    assert losses.pop('loss') == pytest.approx(sum(losses.values()), rel=1e-5)
     for name, scores in results['widths'].items():
         assert scores['bbox/AP'] == last[f'eval/bbox/AP/{name}']
         assert scores['macs'] > 0
+
+
+def test_what_asks_for_a_classifier_says_so(uninterrupted):
+    workdir = uninterrupted[0]
+    message = f'{re.escape(str(workdir))} holds a detector, faster_rcnn: '
+    with pytest.raises(ValueError, match=message):
+        open_classifier(workdir)
 
 
 def test_evaluation_counts_every_image_once(scenes, uninterrupted, tmp_path):

@@ -125,6 +125,7 @@ def test_what_is_frozen_stays_bit_for_bit():
     assert jax.tree.map(np.array_equal, before.stats, after.stats)
 
 
+@pytest.mark.slow
 def test_each_width_tells_all_of_its_losses():
     model, _, after, metrics = frozen_step()
     assert set(metrics) == set(detection_metric_names('mask_rcnn', model.widths))
@@ -156,8 +157,8 @@ def test_four_devices_do_what_one_does_in_four_parts():
 
 
 @functools.cache
-def losses_of_draws():
-    """A function from a batch to the losses of both widths, one anchor of each kind."""
+def loss_of_draws():
+    """A function from a batch and a width to a loss, of one anchor of each kind."""
     model = tiny('faster_rcnn', **FROZEN, rpn_samples=2, rpn_positive=0.4)
     init = jax.jit(functools.partial(init_variables, model))
     params, stats = split_variables(init(jax.random.key(0)))
@@ -165,22 +166,22 @@ def losses_of_draws():
     params = jax.tree.map(jnp.zeros_like, params)
     loss_fn = make_loss_fn(model)
 
-    @jax.jit
-    def losses(batch):
-        return {
-            width: loss_fn(params, stats, batch, width=width)[1].logits
-            for width in model.widths
-        }
+    @functools.partial(jax.jit, static_argnames='width')
+    def boxes_loss(batch, *, width):
+        _, aux = loss_fn(params, stats, batch, width=width)
+        return aux.logits['proposal_boxes']
 
-    return losses
+    return boxes_loss
 
 
 @pytest.mark.slow
 def test_widths_and_steps_draw_anew_and_a_step_repeats():
     def boxes_loss(seed):
         keys = jax.random.split(jax.random.key(seed), 2)
-        found = losses_of_draws()({**batch_of(2), 'keys': keys})
-        return {width: float(each['proposal_boxes']) for width, each in found.items()}
+        batch = {**batch_of(2), 'keys': keys}
+        return {
+            width: float(loss_of_draws()(batch, width=width)) for width in (0.5, 1.0)
+        }
 
     first, again, other = boxes_loss(0), boxes_loss(0), boxes_loss(1)
     assert first == again
@@ -193,8 +194,7 @@ def test_a_crowd_is_not_learnt():
         found = []
         for seed in range(6):
             keys = jax.random.split(jax.random.key(seed), 2)
-            losses = losses_of_draws()({**batch, 'keys': keys})
-            found.append(float(losses[1.0]['proposal_boxes']))
+            found.append(float(loss_of_draws()({**batch, 'keys': keys}, width=1.0)))
         return found
 
     batch = batch_of(2)
@@ -229,3 +229,31 @@ def test_training_from_scratch_learns_four_images_at_both_widths(norm):
         for width in ('0.5', '1.0')
     ]
     assert all(np.abs(mean).max() > 0 for mean in means)
+
+
+@functools.cache
+def taught(detector):
+    """Losses of width 0.5, and the gradients of the heads that all detectors have."""
+    model = tiny(detector, **FROZEN)
+    init = jax.jit(functools.partial(init_variables, model))
+    params, stats = split_variables(init(jax.random.key(0)))
+    batch = {**batch_of(2), 'keys': jax.random.split(jax.random.key(1), 2)}
+    loss_fn = functools.partial(make_loss_fn(model), width=0.5)
+    gradients, aux = jax.jit(jax.grad(loss_fn, has_aux=True))(params, stats, batch)
+    common = {name: gradients[name] for name in ('proposal_head', 'box_head')}
+    return jax.device_get((aux.logits, common))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('detector', ['mask_rcnn', 'keypoint_rcnn'])
+def test_masks_and_keypoints_change_nothing_but_what_the_maps_learn(detector):
+    losses, gradients = taught(detector)
+    of_boxes, of_heads = taught('faster_rcnn')
+    assert set(losses) - set(of_boxes) == {detector.removesuffix('_rcnn') + 's'}
+    for name, each in of_boxes.items():
+        np.testing.assert_allclose(losses[name], each, rtol=1e-6, err_msg=name)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+        gradients,
+        of_heads,
+    )

@@ -29,6 +29,15 @@ def gradient_of_sum(loss_fn, params, stats, batch):
     return jax.jit(jax.grad(total))(params)
 
 
+@functools.cache
+def combined():
+    """A problem, and the compiled sum of its widths."""
+    _, params, stats, batch, loss_fn = problem()
+    summed = jax.jit(sum_over_widths(loss_fn, WIDTHS))
+    return params, stats, batch, loss_fn, summed
+
+
+@pytest.mark.slow
 def test_sum_of_gradients_is_the_gradient_of_the_sum():
     _, params, stats, batch, loss_fn = problem()
 
@@ -47,7 +56,7 @@ def test_sum_of_gradients_is_the_gradient_of_the_sum_in_float64():
 
 
 def test_reduce_mean_and_weights_scale_the_gradient_and_not_the_losses():
-    _, params, stats, batch, loss_fn = problem()
+    params, stats, batch, loss_fn, summed = combined()
     gradients = {}
     for width in WIDTHS:
         gradients[width], _, _ = jax.jit(sum_over_widths(loss_fn, (width,)))(
@@ -62,7 +71,7 @@ def test_reduce_mean_and_weights_scale_the_gradient_and_not_the_losses():
         *(gradients[width] for width in WIDTHS),
     )
     assert_trees_close(total, expected)
-    _, _, plain = jax.jit(sum_over_widths(loss_fn, WIDTHS))(params, stats, batch)
+    _, _, plain = summed(params, stats, batch)
     assert {w: float(a.loss) for w, a in aux.items()} == pytest.approx(
         {w: float(a.loss) for w, a in plain.items()}
     )
@@ -88,10 +97,10 @@ def test_the_widest_teaches_the_others_and_learns_from_labels():
 
 
 def test_a_nan_in_one_width_leaves_the_losses_of_the_others_finite():
-    _, params, stats, batch, loss_fn = problem()
+    params, stats, batch, _, summed = combined()
     poisoned = jax.tree.map(lambda x: x, params)
     poisoned['SwitchableBatchNorm_0']['0.5']['scale'] = jnp.full(4, jnp.nan)
-    _, _, aux = jax.jit(sum_over_widths(loss_fn, WIDTHS))(poisoned, stats, batch)
+    _, _, aux = summed(poisoned, stats, batch)
     assert {w: bool(jnp.isfinite(a.loss)) for w, a in aux.items()} == {
         1.0: True,
         0.5: False,
@@ -100,9 +109,9 @@ def test_a_nan_in_one_width_leaves_the_losses_of_the_others_finite():
 
 
 def test_the_first_parameter_may_be_nan_and_no_width_is_skipped():
-    _, params, stats, batch, loss_fn = problem()
+    params, stats, batch, _, summed = combined()
     everywhere = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)
-    _, _, aux = jax.jit(sum_over_widths(loss_fn, WIDTHS))(everywhere, stats, batch)
+    _, _, aux = summed(everywhere, stats, batch)
     assert all(jnp.isnan(result.loss) for result in aux.values())
 
 

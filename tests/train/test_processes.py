@@ -1,9 +1,7 @@
 """Two processes of two devices each train, are killed, resume and evaluate."""
 
 import pathlib
-import signal
 import socket
-import subprocess
 import time
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.metrics import read_metrics
-from tests.commands import ROOT, environment
+from tests.commands import Started
 from tests.train.runs import command, run
 
 # Sums of several processes are rounded in another order; a small step keeps what comes
@@ -30,20 +28,16 @@ def start_both(workdir, second=None, **changes):
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
     return [
-        subprocess.Popen(
-            command(
+        Started(
+            *command(
                 workdir,
                 f'--coordinator=localhost:{port}',
                 '--processes=2',
                 f'--process={index}',
                 **{'norm_batch': 'global', 'learning_rate': RATE, **changes},
                 **(second or {} if index else {}),
-            ),
-            env=environment(devices=2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
+            )[1:],
+            devices=2,
         )
         for index in (0, 1)
     ]
@@ -51,12 +45,13 @@ def start_both(workdir, second=None, **changes):
 
 def finish(processes):
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
+        ended = [process.end(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
+    outputs = [each.stdout + each.stderr for each in ended]
+    for each, output in zip(ended, outputs, strict=True):
+        assert each.returncode == 0, output
     return outputs
 
 
@@ -67,11 +62,11 @@ def test_two_processes_do_what_one_does_and_survive_a_kill(tmp_path):
     deadline = time.monotonic() + 240
     while not (together / 'checkpoints' / '2').is_dir():
         assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in processes)
+        assert all(process.runs for process in processes)
         time.sleep(0.05)
     for process in processes:
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.kill()
+        process.end(timeout=60)
     outputs = finish(start_both(together))
     assert 'process 1 of 2' in outputs[0]
     assert not outputs[1].strip() or 'step' not in outputs[1]

@@ -14,9 +14,11 @@ from orbax.checkpoint import v1 as ocp
 
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.checkpoint_folder import MIGRATIONS
+from slimjax.train.fine_tune import fine_tuned
 from slimjax.train.metrics import read_metrics
-from tests.commands import ROOT, environment
-from tests.train.runs import command, run
+from slimjax.train.runs import make_run
+from tests.commands import ROOT, Started, environment
+from tests.train.runs import command, run, tiny_config
 
 
 def contents(workdir):
@@ -52,22 +54,22 @@ def start(workdir, *flags, **changes):
     )
 
 
-def wait_for_checkpoint(workdir, process, step):
+def wait_for_checkpoint(workdir, runs, step):
     folder = pathlib.Path(workdir, 'checkpoints', str(step))
     deadline = time.monotonic() + 200
-    while not folder.is_dir() and process.poll() is None:
+    while not folder.is_dir() and runs():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, workers):
-    process = start(tmp_path, num_workers=workers)
-    wait_for_checkpoint(tmp_path, process, 2)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process = Started(*command(tmp_path, num_workers=workers)[1:])
+    wait_for_checkpoint(tmp_path, lambda: process.runs, 2)
+    process.kill()
+    assert process.end(timeout=60).returncode == -signal.SIGKILL
     done = run(tmp_path, num_workers=workers)
-    assert 'resuming at step' in done.stdout or 'step 6/6' in done.stdout
+    assert 'resuming at step' in done.stdout
     assert contents(tmp_path) == contents(uninterrupted[0])
     assert not list(tmp_path.rglob('*tmp*'))
 
@@ -88,7 +90,7 @@ def test_stopping_early_and_going_on_is_the_same_run(uninterrupted, tmp_path):
 
 def test_a_signal_saves_and_tells_how_to_resume(uninterrupted, tmp_path):
     process = start(tmp_path, num_train_steps=0, train_epochs=500)
-    wait_for_checkpoint(tmp_path, process, 2)
+    wait_for_checkpoint(tmp_path, lambda: process.poll() is None, 2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
@@ -203,10 +205,20 @@ def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path
 
 def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted, tmp_path):
     workdir, _ = uninterrupted
-    done = run(tmp_path, init_from=workdir, widths=(0.25, 0.5, 1.0), num_train_steps=1)
-    assert 'so new:' in done.stdout
-    assert 'norm/0.25/scale' in done.stdout
-    assert 'classifier' not in done.stdout.split('so new:')[1].splitlines()[0]
+    new = make_run(tiny_config(init_from=str(workdir), widths=(0.25, 0.5, 1.0)))
+    lines = []
+    state = fine_tuned(new.new_state(), new, lines.append)
+    [told] = [line.split('so new:')[1] for line in lines if 'so new:' in line]
+    assert 'norm/0.25/scale' in told
+    assert 'classifier' not in told
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+        source = checkpoints.load(checkpoints.best)
+    for params in (state.params, source.params):
+        params['stem'] = params['stem']['conv']
+    for layer in ('stem', 'classifier'):
+        jax.tree.map(
+            np.testing.assert_array_equal, state.params[layer], source.params[layer]
+        )
 
 
 def test_metrics_have_the_promised_names(uninterrupted):
