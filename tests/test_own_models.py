@@ -249,7 +249,7 @@ def test_any_width_of_the_range_runs(name):
     module = own_models()
     variables = getattr(module, name)
     model = {'vit': module.ViT, 'convnext': module.ConvNeXt, 'cnn': module.CNN}[name]()
-    widths = (0.3, 0.6, 0.9)
+    widths = (0.25, 0.3, 0.45, 0.6, 0.77, 0.9, 1.0)
     if name == 'cnn':
         images = [images_of(jnp.float32)]
         new = [width for width in widths if width not in model.widths]

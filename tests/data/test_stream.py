@@ -262,7 +262,7 @@ from slimjax.data.sources import load_source
 if __name__ == '__main__':
     source = load_source('synthetic', 'train')
     batches = train_batches(
-        source, Format(32), batch_size=4, reading=Reading(num_workers=1)
+        source, Format(32), batch_size=4, reading=Reading(num_workers=2)
     )
     for _ in range(3):
         next(batches)
@@ -299,7 +299,7 @@ def test_workers_end_when_their_parent_is_killed(script):
     with process:
         assert process.stdout.readline() == 'reading\n'
         children = descendants(process.pid)
-        assert children
+        assert len(children) >= 2
         process.kill()
         deadline = time.monotonic() + 10
         while any(map(is_alive, children)) and time.monotonic() < deadline:

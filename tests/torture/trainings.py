@@ -5,6 +5,7 @@ import pathlib
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -37,7 +38,7 @@ class Training:
         self.started = time.monotonic()
         changes = {'num_train_steps': STEPS, **changes}
         self.process = subprocess.Popen(
-            [*prefix, *command(workdir, *flags, **changes)],
+            [*prefix, sys.executable, *command(workdir, *flags, **changes)],
             env=children_environment(CACHE),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

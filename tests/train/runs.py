@@ -1,7 +1,5 @@
 """Short runs of the digits network, in this process and in others."""
 
-import sys
-
 from slimjax.config_file import load_config
 from tests.commands import ROOT, run_command
 
@@ -17,9 +15,8 @@ def tiny_config(**changes):
 
 
 def command(workdir, *flags, config=TINY, **changes):
-    """Returns the command line of a run, by default a tiny one."""
+    """Returns the arguments of Python for a run, by default a tiny one."""
     return [
-        sys.executable,
         '-m',
         'slimjax.main',
         f'--config={config}',
@@ -31,7 +28,7 @@ def command(workdir, *flags, config=TINY, **changes):
 
 def run(workdir, *flags, devices=1, check=True, **changes):
     """Runs a tiny run to its end; returns what it printed."""
-    arguments = command(workdir, *flags, **changes)[1:]
+    arguments = command(workdir, *flags, **changes)
     done = run_command(*arguments, devices=devices, timeout=240)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr

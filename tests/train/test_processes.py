@@ -36,7 +36,7 @@ def start_both(workdir, second=None, **changes):
                 f'--process={index}',
                 **{'norm_batch': 'global', 'learning_rate': RATE, **changes},
                 **(second or {} if index else {}),
-            )[1:],
+            ),
             devices=2,
         )
         for index in (0, 1)

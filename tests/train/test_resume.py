@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import jax
@@ -45,7 +46,7 @@ def uninterrupted(tmp_path_factory):
 
 def start(workdir, *flags, **changes):
     return subprocess.Popen(
-        command(workdir, *flags, **changes),
+        [sys.executable, *command(workdir, *flags, **changes)],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,7 +65,7 @@ def wait_for_checkpoint(workdir, runs, step):
 
 @pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, workers):
-    process = Started(*command(tmp_path, num_workers=workers)[1:])
+    process = Started(*command(tmp_path, num_workers=workers))
     wait_for_checkpoint(tmp_path, lambda: process.runs, 2)
     process.kill()
     assert process.end(timeout=60).returncode == -signal.SIGKILL
@@ -203,7 +204,7 @@ def test_calibration_makes_a_workdir_with_new_statistics(uninterrupted, tmp_path
         assert message in failed.stderr
 
 
-def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted, tmp_path):
+def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted):
     workdir, _ = uninterrupted
     new = make_run(tiny_config(init_from=str(workdir), widths=(0.25, 0.5, 1.0)))
     lines = []
@@ -213,12 +214,11 @@ def test_fine_tuning_takes_the_weights_and_says_what_is_new(uninterrupted, tmp_p
     assert 'classifier' not in told
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         source = checkpoints.load(checkpoints.best)
-    for params in (state.params, source.params):
-        params['stem'] = params['stem']['conv']
-    for layer in ('stem', 'classifier'):
-        jax.tree.map(
-            np.testing.assert_array_equal, state.params[layer], source.params[layer]
-        )
+    found, expected = (
+        (each.params['stem']['conv'], each.params['classifier'])
+        for each in (state, source)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_metrics_have_the_promised_names(uninterrupted):

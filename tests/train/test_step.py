@@ -185,6 +185,7 @@ def test_other_optimizers_train(optimizer):
     # optax's AdamW mixes Python floats with its step counter.
     with jax.numpy_dtype_promotion('standard'):
         state, metrics = alone(optimizer=optimizer, learning_rate=1e-3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert np.isfinite(metrics['loss/1.0'])
     plain, _ = alone(learning_rate=1e-3)
     _, first = setup(None)
@@ -198,7 +199,7 @@ def test_other_optimizers_train(optimizer):
     [
         # Compilation takes most of a minute: a small one of the family stands for it.
         ('resnet14', (0.75, 1.0)),
-        pytest.param('resnet26', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
+        pytest.param('resnet14', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
         pytest.param('mobilenet_v1', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
         pytest.param('mobilenet_v2', (0.35, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
         pytest.param('shufflenet', (0.5, 1.0, 2.0), marks=pytest.mark.slow),
@@ -209,8 +210,7 @@ def test_all_widths_need_the_memory_of_the_widest(name, widths):
     """Batch 16 at 64 px, whole step: 1.05 x the widest alone + 1 x the parameters."""
 
     def temporaries(widths):
-        fields = config(model=name, widths=widths, batch_size=16, jitter=0.0)
-        fields.lighting = 'none'
+        fields = config(model=name, widths=widths, batch_size=16)
         # The form of the convolutions is of no matter here, but for compile time.
         # Few channels and classes, so that activations are more than parameters.
         small = {'base_features': 16} if name == 'resnet14' else {}
