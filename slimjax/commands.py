@@ -10,12 +10,11 @@ import ml_collections
 
 from slimjax.config import check
 from slimjax.evaluate import Results
-from slimjax.insight.cost import cost_results
 from slimjax.insight.table import results_table
 from slimjax.models.grid import width_grid
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.loop import train
-from slimjax.train.network import build_model
+from slimjax.train.network import build_model, network_costs
 from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
@@ -61,7 +60,7 @@ def describe(
     plan = None if topology is None else Plan(config, topology, say)
     model = build_model(config)
     shape = image_shape(config, model)
-    results = {'model': config.detector or config.model, **cost_results(model, shape)}
+    results = {'model': config.detector or config.model, **network_costs(model, shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
     if config.sandwich:

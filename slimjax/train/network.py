@@ -4,14 +4,14 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from slimjax.config import model_options
 from slimjax.detection.configuration import build_detector
 from slimjax.detection.model import SlimmableRCNN
+from slimjax.insight.cost import cost_results
 from slimjax.models import SlimmableClassifier, create_model
-from slimjax.models.slim_layers import layers_and_shapes
+from slimjax.models.slim_layers import slim_layers
 from slimjax.width import ChannelTable, Width, width_name
 
 
@@ -47,12 +47,9 @@ def build_model(
     )
     size = config['image_size']
     shape = size, size, config['image_channels']
-    images = jax.ShapeDtypeStruct((1, *shape), 'float32')
     try:
-        layers, variables = layers_and_shapes(model, shape)
-        for width in model.widths:
-            apply = functools.partial(model.apply, width=width)
-            jax.eval_shape(apply, variables, images)
+        layers = slim_layers(model, shape)
+        network_costs(model.clone(axis_name=None), shape)
         _check_tables(model.widths, layers)
         if model.norm == 'private':
             _check_distinct(model.widths, layers)
@@ -62,6 +59,32 @@ def build_model(
             f'{tuple(map(width_name, model.widths))} for images of {size} px: {error}'
         ) from error
     return model
+
+
+@functools.lru_cache(maxsize=8)
+def network_costs(
+    model: SlimmableClassifier | SlimmableRCNN, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Returns what `cost_results` does, traced once for a network that is asked again.
+
+    Every width is traced, so that one which cannot be built is found.
+
+    Args:
+        model: not under a mapped axis.
+        image_shape: height and width in pixels, and channels.
+
+    Raises:
+        TypeError: a width at which the network cannot be built.
+        ValueError: the same.
+
+    Example:
+        >>> from slimjax.config import complete
+        >>> model = build_model(complete({'model': 'resnet14', 'image_size': 32}))
+        >>> costs = network_costs(model, (32, 32, 3))
+        >>> costs is network_costs(model, (32, 32, 3))
+        True
+    """
+    return cost_results(model, image_shape)
 
 
 def _check_tables(widths: Sequence[Width], layers: Collection[str]) -> None:

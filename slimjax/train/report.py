@@ -15,9 +15,9 @@ import jax
 
 from slimjax.config_fields import FIELDS
 from slimjax.evaluate import Results
-from slimjax.insight.cost import cost_results
 from slimjax.insight.memory import format_bytes
 from slimjax.insight.table import results_table
+from slimjax.train.network import network_costs
 from slimjax.train.state import TrainState
 from slimjax.version import __version__
 from slimjax.width import widest_first, width_name
@@ -121,7 +121,7 @@ def devices_line() -> str:
 def start_lines(run: 'Run', overridden: Sequence[str] = ()) -> list[str]:
     """Returns what is printed at the start of a run."""
     config, clock = run.config, run.clock
-    costs = cost_results(run.model.clone(axis_name=None), run.image_shape)
+    costs = network_costs(run.model.clone(axis_name=None), run.image_shape)
     marked = ' (* = changed on the command line)' if overridden else ''
     return [
         f'config{marked}:',

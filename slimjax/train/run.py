@@ -148,7 +148,7 @@ class Run:
     def new_state(self) -> TrainState:
         """Returns the state at step 0."""
         return create_state(
-            self.model,
+            self.model.clone(axis_name=None),
             self.optimizer,
             self.image_shape,
             self.metric_names,

@@ -99,6 +99,8 @@ def zero_sums(metric_names: tuple[str, ...]) -> dict[str, Array]:
     return {name: jnp.zeros((), jnp.float32) for name in (*metric_names, 'count')}
 
 
+# Of one network, shapes and values are asked for several times, and it is traced once.
+@partial(jax.jit, static_argnums=(0, 1))
 def initial_variables(
     model: nn.Module, image_shape: tuple[int, int, int], key: Array
 ) -> tuple[Any, dict[str, Any]]:
