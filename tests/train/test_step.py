@@ -195,27 +195,32 @@ def test_other_optimizers_train(optimizer):
 
 
 @pytest.mark.parametrize(
-    ('name', 'widths'),
+    ('name', 'widths', 'form'),
     [
         # Compilation takes most of a minute: a small one of the family stands for it.
-        ('resnet14', (0.75, 1.0)),
-        pytest.param('resnet14', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
-        pytest.param('mobilenet_v1', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
-        pytest.param('mobilenet_v2', (0.35, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
-        pytest.param('shufflenet', (0.5, 1.0, 2.0), marks=pytest.mark.slow),
-        pytest.param('resnet50', (0.25, 0.5, 0.75, 1.0), marks=pytest.mark.slow),
+        ('resnet14', (0.75, 1.0), 'plain'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ('resnet14', (0.25, 0.5, 0.75, 1.0), 'plain'),
+                ('mobilenet_v1', (0.25, 0.5, 0.75, 1.0), 'plain'),
+                ('mobilenet_v1', (0.25, 0.5, 0.75, 1.0), 'products'),
+                ('mobilenet_v2', (0.35, 0.5, 0.75, 1.0), 'plain'),
+                ('shufflenet', (0.5, 1.0, 2.0), 'plain'),
+                ('resnet50', (0.25, 0.5, 0.75, 1.0), 'plain'),
+            )
+        ),
     ],
 )
-def test_all_widths_need_the_memory_of_the_widest(name, widths):
+def test_all_widths_need_the_memory_of_the_widest(name, widths, form):
     """Batch 16 at 64 px, whole step: 1.05 x the widest alone + 1 x the parameters."""
 
     def temporaries(widths):
         fields = config(model=name, widths=widths, batch_size=16)
-        # The form of the convolutions is of no matter here, but for compile time.
         # Few channels and classes, so that activations are more than parameters.
         small = {'base_features': 16} if name == 'resnet14' else {}
         model = slimjax.create_model(
-            name, num_classes=10, widths=widths, conv_form='plain', **small
+            name, num_classes=10, widths=widths, conv_form=form, **small
         )
         optimizer = make_optimizer(fields, learning_rate(fields, Clock(160, 16)))
         state = jax.eval_shape(
