@@ -43,6 +43,33 @@ CHANNELS = [(2, 4, 1), (5, 4, 1), (12, 6, 3)]
 def test_products_are_the_convolution_forward_and_backward(
     channels, taps, size, strides, padding, dilation
 ):
+    def gradient(loss, images, kernel):
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(images, kernel)
+
+    layer = {'strides': strides, 'padding': padding, 'dilation': dilation}
+    assert_forms_agree(gradient, channels, taps, size, layer)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'taps', 'size', 'strides', 'padding', 'dilation'),
+    [((5, 5, 5), *DEPTHWISE[1]), ((5, 4, 1), *POINTWISE[1]), ((5, 4, 1), *DENSE[1])],
+)
+def test_products_take_derivatives_of_derivatives(
+    channels, taps, size, strides, padding, dilation
+):
+    def second(loss, images, kernel):
+        def steepness(images, kernel):
+            slopes, _ = jax.grad(loss, argnums=(0, 1), has_aux=True)(images, kernel)
+            return sum((slope**2).sum() for slope in slopes)
+
+        return jax.grad(steepness, argnums=(0, 1))(images, kernel)
+
+    layer = {'strides': strides, 'padding': padding, 'dilation': dilation}
+    assert_forms_agree(second, channels, taps, size, layer)
+
+
+def assert_forms_agree(derivatives, channels, taps, size, layer):
+    """Holds what is made of a convolution and a loss to be one for both its forms."""
     inputs, outputs, groups = channels
     with jax.enable_x64(True):
         key, other = jax.random.split(jax.random.key(0))
@@ -50,27 +77,17 @@ def test_products_are_the_convolution_forward_and_backward(
         shape = (*taps, inputs // groups, outputs)
         kernel = jax.random.normal(other, shape, jnp.float64)
 
-        @functools.partial(jax.jit, static_argnames='form')
-        @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
-        def gradient(images, kernel, form):
-            outputs = convolve(
-                images,
-                kernel,
-                strides=strides,
-                padding=padding,
-                dilation=dilation,
-                groups=groups,
-                form=form,
-            )
-            return (jnp.sin(outputs) ** 2).sum(), outputs
+        def found(form):
+            def loss(images, kernel):
+                outputs = convolve(images, kernel, **layer, groups=groups, form=form)
+                return (jnp.sin(outputs) ** 2).sum(), outputs
 
-        plain, products = (
-            gradient(images, kernel, form=form) for form in ('plain', 'products')
-        )
+            return jax.jit(functools.partial(derivatives, loss))(images, kernel)
+
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
-            plain,
-            products,
+            found('plain'),
+            found('products'),
         )
 
 
