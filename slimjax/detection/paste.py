@@ -101,14 +101,16 @@ def _at_centres(mask, box, height, width) -> PastedMask:
             (left, right, x1, x2, mask.shape[1]),
         )
     )
-    part = _sampled(_sampled(mask, rows).T, columns).T >= 0.5
+    # Zero outside: one point before the mask, and two behind it.
+    padded = np.zeros((mask.shape[0] + 3, mask.shape[1] + 3), np.float32)
+    padded[1:-2, 1:-2] = mask
+    part = _sampled(_sampled(padded, rows).T, columns).T >= 0.5
     return PastedMask(part, top, left, height, width)
 
 
-def _sampled(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Rows of a mask interpolated between points, zero outside."""
-    padded = np.pad(values, ((1, 2), (0, 0)))
-    positions = np.clip(positions + 1, 0, len(values) + 1)
+def _sampled(padded: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rows of a padded mask, the first of which is at -1, interpolated between them."""
+    positions = np.clip(positions + 1, 0, len(padded) - 2)
     lower = positions.astype(int)
     fraction = (positions - lower).astype(np.float32)[:, None]
     return padded[lower] * (1 - fraction) + padded[lower + 1] * fraction

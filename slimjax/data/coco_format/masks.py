@@ -117,8 +117,9 @@ def encode_part(
         [[0, 0, 0], [0, 1, 1]]
     """
     # A row of zeros on both ends: where the value changes, runs begin and end.
-    columns = np.pad(part.T, ((0, 0), (1, 1))).astype(np.int8)
-    column, row = np.nonzero(np.diff(columns, axis=1))
+    columns = np.zeros((part.shape[1], part.shape[0] + 2), bool)
+    columns[:, 1:-1] = part.T
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
     changes = (left + column) * height + top + row
     # A run that reaches the bottom goes on at the top of the next column.
     joined = np.flatnonzero(np.diff(changes) == 0)
