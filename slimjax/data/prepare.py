@@ -26,6 +26,7 @@ from slimjax.data.records import (
     write_info,
     write_shard,
 )
+from slimjax.lock import locked
 
 # Images in ILSVRC2012's splits.
 NUM_TRAIN, NUM_VAL = 1_281_167, 50_000
@@ -84,7 +85,8 @@ def prepare_imagenet(
 
     Raises:
         FileExistsError: it is prepared already.
-        ValueError: images or labels are missing, or images are broken; says which.
+        ValueError: images or labels are missing, or images are broken; says which. Or
+            another process prepares it.
     """
     folder = pathlib.Path(data_dir, NAME, VERSION)
     if folder.exists():
@@ -102,24 +104,27 @@ def prepare_imagenet(
     say(f'{found} images of {len(class_names)} classes')
 
     unfinished = folder.with_name(f'{VERSION}.unfinished')
-    _start(unfinished, splits, short_side, shard_images)
-    shards = {
-        split: _shards(unfinished, split, items, short_side, shard_images)
-        for split, items in splits.items()
-    }
-    reports = _write(shards, class_names, num_workers, say)
-    summary = Summary(
-        folder,
-        {split: sum(r.written for r in reports[split]) for split in reports},
-        [name for r in _all(reports) for name in r.repaired],
-        [name for r in _all(reports) for name in r.broken],
-    )
-    _check(summary, {'train': num_train, 'validation': num_val}, unfinished)
-    write_info(unfinished, class_names, reports, _description(short_side))
-    for shard in _all(shards):
-        shard.report.unlink()
-    (unfinished / 'plan').unlink()
-    os.replace(unfinished, folder)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with locked(unfinished):
+        _start(unfinished, splits, short_side, shard_images)
+        shards = {
+            split: _shards(unfinished, split, items, short_side, shard_images)
+            for split, items in splits.items()
+        }
+        reports = _write(shards, class_names, num_workers, say)
+        summary = Summary(
+            folder,
+            {split: sum(r.written for r in reports[split]) for split in reports},
+            [name for r in _all(reports) for name in r.repaired],
+            [name for r in _all(reports) for name in r.broken],
+        )
+        _check(summary, {'train': num_train, 'validation': num_val}, unfinished)
+        write_info(unfinished, class_names, reports, _description(short_side))
+        for shard in _all(shards):
+            shard.report.unlink()
+        for name in ('plan', 'lock'):
+            (unfinished / name).unlink()
+        os.replace(unfinished, folder)
     return summary
 
 
@@ -129,7 +134,7 @@ def _start(
     short_side: int,
     shard_images: int,
 ) -> None:
-    """Makes the folder, or checks that what stands in it belongs to this command."""
+    """Checks that what stands in the folder belongs to this command."""
     digest = hashlib.sha256(f'{short_side} {shard_images}'.encode())
     for split, items in splits.items():
         for item in items:
@@ -139,7 +144,6 @@ def _start(
         raise ValueError(
             f'{folder} was begun from other images or with other flags: remove it'
         )
-    folder.mkdir(parents=True, exist_ok=True)
     replace_text(plan, digest.hexdigest())
 
 

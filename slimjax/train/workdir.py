@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from slimjax.lock import locked
 from slimjax.train.checkpoint import Checkpoints
 from slimjax.train.damage import set_aside_broken
-from slimjax.train.lock import locked
 
 
 @contextlib.contextmanager

@@ -345,13 +345,15 @@ prepare.prepare_imagenet(
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_files(inputs, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_files_and_keeps_others_out(inputs, tmp_path):
     whole = contents(run(*inputs, tmp_path / 'whole').folder)
     arguments = [str(path) for path in (*inputs, tmp_path / 'out')]
     with subprocess.Popen(
         [sys.executable, '-c', KILLED, *arguments], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == 'third\n'
+        with pytest.raises(ValueError, match=f'is in use by process {process.pid} on'):
+            run(*inputs, tmp_path / 'out')
         process.send_signal(signal.SIGKILL)
     said = []
     again = run(*inputs, tmp_path / 'out', say=said.append).folder

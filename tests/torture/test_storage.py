@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
+from slimjax.lock import locked
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.integrity import BrokenCheckpointError
-from slimjax.train.lock import locked
 from slimjax.train.loop import train
 from slimjax.train.metrics import JsonLines, read_metrics
 from slimjax.train.resume import changed_fields

@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""One process at a time in a folder."""
 
 import contextlib
 import errno
@@ -16,43 +16,43 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs out of a workdir, on all machines that share it.
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps others out of a folder, on all machines that share it.
 
-    The kernel holds the lock, on the file `WORKDIR/lock`, and releases it with the end
+    The kernel holds the lock, on the file `FOLDER/lock`, and releases it with the end
     of this process, however that comes: what is killed leaves nothing to clear away.
     The file itself stays.
 
     Args:
-        workdir: exists.
+        folder: such as a workdir; exists.
 
     Raises:
-        ValueError: another run holds it; says which.
-        OSError: the workdir cannot be written.
+        ValueError: another process holds it; says which.
+        OSError: the folder cannot be written.
 
     Example:
         >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, locked(pathlib.Path(folder)):
-        ...     with locked(pathlib.Path(folder)):
+        >>> with tempfile.TemporaryDirectory() as path, locked(pathlib.Path(path)):
+        ...     with locked(pathlib.Path(path)):
         ...         pass
         Traceback (most recent call last):
         ValueError: ... is in use by process ...
     """
     host = socket.gethostname()
-    with open(workdir / 'lock', 'a+') as file:
+    with open(folder / 'lock', 'a+') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or 'another run'
+            holder = file.read().strip() or 'another process'
             raise ValueError(
-                f'{workdir} is in use by {holder}: wait for its end, stop it, or take '
-                'another --workdir'
+                f'{folder} is in use by {holder}: wait for its end, stop it, or take '
+                'another folder'
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            log.warning('%s: no locks here; see that no other run uses it', workdir)
+            log.warning('%s: no locks here; see that nothing else uses it', folder)
         # Who it is helps others, but is not worth failing for on a full disk.
         with contextlib.suppress(OSError):
             file.truncate(0)
