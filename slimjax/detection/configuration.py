@@ -249,6 +249,12 @@ def check_detector(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"preset={config['preset']!r} has not: allowed are 'detectron2' and "
             "'torchvision'"
         )
+    if config['min_box_side'] < 1 and model.settings.legacy:
+        raise ValueError(
+            f'config.min_box_side={config["min_box_side"]} with preset='
+            f'{config["preset"]!r}, whose boxes end at their last pixel: allowed is 1 '
+            'and more'
+        )
     allowed = [
         f'{kind}/{name}' for kind in KINDS[config['detector']] for name in NAMES[kind]
     ]

@@ -13,7 +13,9 @@ from slimjax.dtypes import at_least_float32
 from slimjax.layers import SlimConv, SlimDense
 
 Init = Callable[..., Array]
-_he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+# PyTorch's fan-out of a transposed convolution is the fan-in of its kernel.
+_he_normal_transposed = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 
 
 class ProposalHead(nn.Module):
@@ -126,7 +128,7 @@ class Doubling(nn.Module):
     ) -> Float[Array, 'batch new_height new_width features']:
         batch, height, width, channels = inputs.shape
         shape = (2, 2, channels, self.features)
-        kernel = self.param('kernel', _he_normal, shape, self.param_dtype)
+        kernel = self.param('kernel', _he_normal_transposed, shape, self.param_dtype)
         bias = self.param(
             'bias', nn.initializers.zeros, (self.features,), self.param_dtype
         )
@@ -143,11 +145,13 @@ class MaskHead(nn.Module):
         num_classes: the background, which is class 0, included.
         features: of each convolution.
         conv: `SlimConv` with the model's settings.
+        kernel_init: initialiser of the last layer's kernel.
         upsample: `Doubling` with the model's settings.
 
     Example:
         >>> import functools
-        >>> head = MaskHead(3, (8,), functools.partial(SlimConv, slim_output=False))
+        >>> conv = functools.partial(SlimConv, slim_output=False)
+        >>> head = MaskHead(3, (8,), conv, nn.initializers.normal(0.001))
         >>> features = jnp.ones((2, 5, 14, 14, 8))
         >>> jax.eval_shape(
         ...     lambda: head.init_with_output(jax.random.key(0), features)[0]).shape
@@ -157,6 +161,7 @@ class MaskHead(nn.Module):
     num_classes: int
     features: Sequence[int]
     conv: Callable[..., SlimConv]
+    kernel_init: Init
     upsample: Callable[..., nn.Module] = Doubling
 
     @nn.compact
@@ -166,7 +171,7 @@ class MaskHead(nn.Module):
         hidden = _stack(self.conv, self.features, features)
         hidden = self.upsample(self.features[-1], name='upsample')(hidden)
         logits = self.conv(
-            self.num_classes, 1, kernel_init=nn.initializers.normal(0.001), name='masks'
+            self.num_classes, 1, kernel_init=self.kernel_init, name='masks'
         )(nn.relu(hidden))
         return _wide(logits).reshape(*features.shape[:2], *logits.shape[1:])
 
@@ -200,7 +205,11 @@ class KeypointHead(nn.Module):
     ) -> Float[Array, 'batch boxes new new keypoints']:
         hidden = _stack(self.conv, self.features, features)
         logits = self.upsample(
-            self.keypoints, (4, 4), (2, 2), kernel_init=_he_normal, name='upsample'
+            self.keypoints,
+            (4, 4),
+            (2, 2),
+            kernel_init=_he_normal_transposed,
+            name='upsample',
         )(hidden)
         batch, height, width, keypoints = logits.shape
         logits = jax.image.resize(
@@ -213,7 +222,7 @@ def _stack(conv, features: Sequence[int], inputs: Array) -> Array:
     """3x3 convolutions of all boxes of all images."""
     hidden = inputs.reshape(-1, *inputs.shape[2:])
     for number, each in enumerate(features, start=1):
-        layer = conv(each, 3, kernel_init=_he_normal, name=f'conv{number}')
+        layer = conv(each, 3, kernel_init=he_normal, name=f'conv{number}')
         hidden = nn.relu(layer(hidden))
     return hidden
 

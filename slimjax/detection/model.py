@@ -197,6 +197,7 @@ class SlimmableRCNN(RCNNNetwork):
             partial(
                 mask_targets,
                 size=2 * _MASK_BINS,
+                style=options.mask_targets,
                 shift=options.mask_target_shift,
                 legacy=options.legacy,
             )
@@ -207,8 +208,6 @@ class SlimmableRCNN(RCNNNetwork):
             boxes.boxes,
             batch['image_size'],
         )
-        if options.mask_targets == 'binary':
-            targets = (targets >= 0.5).astype(targets.dtype)
         return loss.mask_loss(logits, boxes.labels, targets, boxes.positive)
 
     def _keypoint_loss(self, maps, boxes: DrawnBoxes, batch: Batch) -> Array:

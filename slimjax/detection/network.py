@@ -19,6 +19,7 @@ from slimjax.detection.heads import (
     KeypointHead,
     MaskHead,
     ProposalHead,
+    he_normal,
 )
 from slimjax.detection.proposals import Proposals, propose
 from slimjax.detection.pyramid import FeaturePyramid
@@ -38,6 +39,7 @@ _INITS = {
     'kaiming': nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform'),
     'torch': nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
 }
+_MASK_INITS = {'normal': nn.initializers.normal(0.001), 'he': he_normal}
 
 
 class RCNNNetwork(nn.Module):
@@ -111,6 +113,7 @@ class RCNNNetwork(nn.Module):
                 self.num_classes,
                 options.mask_features,
                 conv,
+                _MASK_INITS[options.mask_init],
                 partial(Doubling, **types),
             )
         if self.detector == 'keypoint_rcnn':

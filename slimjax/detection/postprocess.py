@@ -136,7 +136,7 @@ def _largest(logits, lengths):
     def look(number, found):
         value, place = found
         first = jnp.stack([number % blocks[0], number // blocks[0]]) * _BLOCK
-        x, y = (first[axis] + jnp.arange(_BLOCK) for axis in (0, 1))
+        x, y = (first[axis] + jnp.arange(_BLOCK, dtype=jnp.int32) for axis in (0, 1))
         columns, rows = (
             _cubic_weights(each, lengths[axis], size, logits.dtype)
             for axis, each in enumerate((x, y))
@@ -144,7 +144,7 @@ def _largest(logits, lengths):
         large = jnp.einsum('rh,hwk,cw->krc', rows, logits, columns)
         inside = (y < lengths[1])[:, None] & (x < lengths[0])[None]
         large = jnp.where(inside[None], large, -jnp.inf).reshape(keypoints, -1)
-        best_here = large.argmax(-1)
+        best_here = large.argmax(-1).astype(jnp.int32)
         new = jnp.stack([x[best_here % _BLOCK], y[best_here // _BLOCK]], -1)
         better = large.max(-1) > value
         return (

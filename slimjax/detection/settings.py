@@ -6,6 +6,7 @@ from typing import Any, Literal
 from slimjax.detection.anchors import ANCHOR_STYLES, AnchorStyle
 from slimjax.detection.matching import LOW_QUALITY, LowQuality
 from slimjax.detection.roi_align import ALIGNMENTS, FORMS, Alignment, Form
+from slimjax.detection.targets import MASK_TARGETS, MaskTargets
 
 Detector = Literal['faster_rcnn', 'mask_rcnn', 'keypoint_rcnn']
 DETECTORS = ('faster_rcnn', 'mask_rcnn', 'keypoint_rcnn')
@@ -17,10 +18,11 @@ _CHOICES = {
     'roi_alignment': ALIGNMENTS,
     'roi_align_form': FORMS,
     'rpn_normalizer': ('drawn', 'wanted'),
-    'mask_targets': ('soft', 'binary'),
+    'mask_targets': MASK_TARGETS,
     'keypoint_score': ('logit', 'probability'),
     'pyramid_init': ('xavier', 'kaiming'),
     'box_init': ('xavier', 'kaiming', 'torch'),
+    'mask_init': ('normal', 'he'),
     'norm': ('frozen', 'batch', 'group'),
     'channel_order': ('rgb', 'bgr'),
 }
@@ -108,7 +110,7 @@ class Settings:
         level_scale_epsilon: as `scale_epsilon` of `assign_levels`.
         level_epsilon: likewise.
         box_beta: as `rpn_beta`, of the second stage.
-        mask_targets: `'soft'` values between the pixels, or `'binary'`.
+        mask_targets: as `style` of `slimjax.detection.targets.mask_targets`.
         mask_target_shift: as `shift` of `slimjax.detection.targets.mask_targets`.
         keypoint_shift: pixels of the original image added to a keypoint's coordinates
             as it is read, and taken off what is found; 0.5 is the middle of a pixel.
@@ -125,16 +127,19 @@ class Settings:
         mask_features: of the mask head, a number a convolution.
         keypoint_features: of the keypoint head, likewise.
         pyramid_init: of the feature pyramid: Xavier's uniform, or He's with a = 1.
-        box_init: of the box head, likewise, or PyTorch's own.
+        box_init: of the box head's hidden layers, likewise, or PyTorch's own.
+        mask_init: of the mask head's last layer: `'normal'` of deviation 0.001, or
+            `'he'`, normal as its other layers.
         norm: the backbone's: BatchNorm that is `'frozen'`, statistics, scale and bias,
             at every width; `'batch'`, the same but trained; or `'group'`, GroupNorm of
             16 channels a group, trained.
         frozen_stages: the stem and so many stages are frozen; 0 freezes nothing, not
-            even the stem.
+            even the stem. With norm `'batch'`, whose statistics would go on
+            changing, it is 0.
         stride_on_1x1: the stride of a bottleneck stands on its first convolution, as in
             Caffe's backbones, instead of its 3x3.
         learning_rate: at 16 images a step.
-        weight_decay: of the trained kernels.
+        weight_decay: of all that is trained.
         clip_norm: of the gradient, after the mean over devices; 0 does not clip.
         epochs: of training.
         decay_epochs: when the learning rate is divided by 10.
@@ -185,7 +190,7 @@ class Settings:
     level_scale_epsilon: float = 0.0
     level_epsilon: float = 1e-6
     box_beta: float = 1 / 9
-    mask_targets: Literal['soft', 'binary'] = 'soft'
+    mask_targets: MaskTargets = 'soft'
     mask_target_shift: float = 0.5
     keypoint_shift: float = 0.0
     keypoint_score: Literal['logit', 'probability'] = 'logit'
@@ -200,6 +205,7 @@ class Settings:
     keypoint_features: tuple[int, ...] = (512,) * 8
     pyramid_init: Literal['xavier', 'kaiming'] = 'kaiming'
     box_init: Literal['xavier', 'kaiming', 'torch'] = 'torch'
+    mask_init: Literal['normal', 'he'] = 'he'
     norm: Norm = 'frozen'
     frozen_stages: int = 1
     stride_on_1x1: bool = False
@@ -259,6 +265,12 @@ class Settings:
             )
         if not 0 <= self.frozen_stages <= 4:
             raise ValueError(f'frozen_stages={self.frozen_stages}; allowed are 0 to 4')
+        if self.frozen_stages and self.norm == 'batch':
+            raise ValueError(
+                f"frozen_stages={self.frozen_stages} with norm='batch', whose "
+                "statistics would go on changing: allowed is 0, or norm='frozen' or "
+                "'group'"
+            )
 
 
 # What the original code of the slimmable detectors had, mmdetection of October 2018.
@@ -277,7 +289,7 @@ _PUBLISHED = Settings(
     level_scale_epsilon=1e-6 / 4,
     level_epsilon=0.0,
     box_beta=1.0,
-    mask_targets='binary',
+    mask_targets='crop',
     mask_target_shift=0.0,
     detection_minimum=0.0,
     pyramid_init='xavier',
@@ -304,6 +316,7 @@ _DETECTRON1 = Settings(
     mask_target_shift=0.0,
     detection_minimum=0.0,
     box_init='kaiming',
+    mask_init='normal',
     stride_on_1x1=True,
     epochs=12.3,
     decay_epochs=(8.2, 10.9),
@@ -329,6 +342,7 @@ _TINY = Settings(
     mask_features=(32, 32),
     mask_target_shift=0.0,
     keypoint_features=(32, 32),
+    mask_init='normal',
     norm='batch',
     frozen_stages=0,
 )
@@ -339,22 +353,37 @@ PRESETS = {
     'tiny': _TINY,
 }
 _KEYPOINT_JITTER = (640, 672, 704, 736, 768, 800)
-# There is no published slimmable keypoint detector: it follows Detectron's.
-_DETECTRON_KEYPOINTS = {
-    'train_short_sides': _KEYPOINT_JITTER,
-    'train_proposals': 1500,
-    'keypoint_shift': 0.5,
-    'keypoint_score': 'probability',
-}
-_OF_KEYPOINTS = {
-    'published': _DETECTRON_KEYPOINTS,
+# Its 90,000 steps are 25.4 epochs of the 56,599 images with keypoints.
+_DETECTRON_KEYPOINTS = dataclasses.replace(
+    _DETECTRON1,
+    train_short_sides=_KEYPOINT_JITTER,
+    train_proposals=1500,
+    keypoint_shift=0.5,
+    keypoint_score='probability',
+    epochs=25.4,
+    decay_epochs=(17.0, 22.6),
+)
+_KEYPOINT_PRESETS = {
+    # No slimmable keypoint detector was published: this is Detectron's, with the
+    # published backbone and its input, and its clipping of a sum of gradients.
+    'published': dataclasses.replace(
+        _DETECTRON_KEYPOINTS,
+        **{
+            name: getattr(_PUBLISHED, name)
+            for name in (
+                'image_mean',
+                'image_std',
+                'channel_order',
+                'stride_on_1x1',
+                'clip_norm',
+            )
+        },
+    ),
     'detectron1': _DETECTRON_KEYPOINTS,
-    'torchvision': {
-        'train_short_sides': _KEYPOINT_JITTER,
-        'epochs': 46,
-        'decay_epochs': (36, 43),
-    },
-    'tiny': {},
+    'torchvision': Settings(
+        train_short_sides=_KEYPOINT_JITTER, epochs=46, decay_epochs=(36, 43)
+    ),
+    'tiny': _TINY,
 }
 
 
@@ -385,5 +414,5 @@ def settings(preset: str, detector: Detector, **changes: Any) -> Settings:
         raise ValueError(
             f'no setting {", ".join(unknown)}; there are {", ".join(sorted(known))}'
         )
-    own = _OF_KEYPOINTS[preset] if detector == 'keypoint_rcnn' else {}
-    return dataclasses.replace(PRESETS[preset], **{**own, **changes})
+    presets = _KEYPOINT_PRESETS if detector == 'keypoint_rcnn' else PRESETS
+    return dataclasses.replace(presets[preset], **changes)

@@ -1,10 +1,15 @@
 """What the mask and keypoint heads are to learn of each box."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from slimjax.detection.boxes import sides
+
+MaskTargets = Literal['soft', 'binary', 'crop']
+MASK_TARGETS = ('soft', 'binary', 'crop')
 
 
 def mask_targets(
@@ -15,13 +20,13 @@ def mask_targets(
     image_size: Int[Array, '2'],
     size: int,
     *,
-    shift: float,
+    style: MaskTargets,
+    shift: float = 0.0,
     legacy: bool = False,
 ) -> Float[Array, 'boxes size size']:
     """Returns the part of a mask that each box sees.
 
-    A bin is the mean of as many samples as the box is times larger than `size`, rounded
-    up. As the mask comes cut to its own box, at a resolution of its own, the result is
+    As the mask comes cut to its own box, at a resolution of its own, the result is
     exact where a pixel of the image is one of the crop. Boxes count as a pixel long at
     least.
 
@@ -32,6 +37,10 @@ def mask_targets(
         boxes: what is learnt from.
         image_size: height and width in pixels; samples outside move to the border.
         size: of the targets.
+        style: `'soft'`: a bin is the mean of as many samples as the box is times larger
+            than `size`, rounded up. `'binary'`: the same, as 0 or 1. `'crop'`: the
+            whole pixels of the box are cut out and resized, a sample a bin, to 0 or 1,
+            as mmdetection of 2018 did.
         shift: pixels by which masks are read further right and down than they lie:
             0.5 is torchvision's RoIAlign, which takes pixels for points at their
             upper left corners.
@@ -41,30 +50,41 @@ def mask_targets(
         >>> box = jnp.array([[0.0, 0.0, 2.0, 2.0]])
         >>> crop = jnp.array([[[1.0, 0.0], [1.0, 0.0]]])
         >>> mask_targets(crop, box, jnp.array([0]), box, jnp.array([9, 9]), 2,
-        ...              shift=0.0)[0].tolist()
+        ...              style='soft')[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
-    own, start = truths[matched], boxes[:, :2]
-    crop_lengths = own[:, 2:] - own[:, :2]
-    lengths = jnp.maximum(boxes[:, 2:] + float(legacy) - start, 1.0)
+    own = truths[matched]
+    starts, ends = boxes[:, :2] + shift, boxes[:, 2:] + shift + float(legacy)
+    if style == 'crop':
+        starts, ends = jnp.floor(starts), jnp.floor(ends)
+    lengths = jnp.maximum(ends - starts, 1.0)
+    if style == 'crop':
+        counts, borders = jnp.ones_like(lengths), (starts, starts + lengths)
+    else:
+        image = jnp.broadcast_to(image_size[::-1].astype(boxes.dtype), starts.shape)
+        counts, borders = jnp.ceil(lengths / size), (jnp.zeros_like(image), image)
     rows, columns = (
         _axis_weights(
-            start[:, axis] + shift,
+            starts[:, axis],
             lengths[:, axis],
+            counts[:, axis],
+            [each[:, axis] for each in borders],
             own[:, axis],
-            crop_lengths[:, axis],
-            image_size[1 - axis].astype(boxes.dtype),
+            own[:, 2 + axis] - own[:, axis],
             size,
             crops.shape[1],
         )
         for axis in (1, 0)
     )
-    return jnp.einsum('bph,bhw,bqw->bpq', rows, crops[matched], columns)
+    targets = jnp.einsum('bph,bhw,bqw->bpq', rows, crops[matched], columns)
+    return targets if style == 'soft' else (targets >= 0.5).astype(targets.dtype)
 
 
-def _axis_weights(start, length, crop_start, crop_length, image, size, crop):
-    """The share of each pixel of a crop in each bin of a box, `[boxes, size, crop]`."""
-    counts = jnp.ceil(length / size)
+def _axis_weights(start, length, counts, borders, crop_start, crop_length, size, crop):
+    """The share of each pixel of a crop in each bin of a box, `[boxes, size, crop]`.
+
+    A bin has `counts` samples; those outside of the borders move there.
+    """
     bins = jnp.arange(size, dtype=start.dtype)[None]
     pixels = jnp.arange(crop, dtype=start.dtype)[None, None]
     scale = crop / jnp.maximum(crop_length, 1e-6)
@@ -73,7 +93,8 @@ def _axis_weights(start, length, crop_start, crop_length, image, size, crop):
         share = (sample.astype(start.dtype) + 0.5) / counts
         place = start[:, None] + (bins + share[:, None]) * (length / size)[:, None]
         # Values stand at the centres of pixels, of the image as of the crop.
-        place = jnp.clip(place, 0.5, (image - 0.5)[None, None]) - crop_start[:, None]
+        place = jnp.clip(place, borders[0][:, None] + 0.5, borders[1][:, None] - 0.5)
+        place = place - crop_start[:, None]
         place = place * scale[:, None] - 0.5
         weights = jnp.maximum(1 - jnp.abs(place[..., None] - pixels), 0)
         used = (sample.astype(start.dtype) < counts)[:, None, None]
@@ -109,7 +130,8 @@ def keypoint_targets(
         (2, [[True, False]])
     """
     lengths = jnp.stack(sides(boxes, legacy=legacy), -1)[:, None]
-    places, starts, ends = keypoints[..., :2], boxes[:, None, :2], boxes[:, None, 2:]
+    places, starts = keypoints[..., :2], boxes[:, None, :2]
+    ends = boxes[:, None, 2:] + float(legacy)
     cells = jnp.floor((places - starts) * (size / jnp.maximum(lengths, 1e-6)))
     cells = jnp.where(places == ends, size - 1, cells)
     inside = ((cells >= 0) & (cells < size)).all(-1)

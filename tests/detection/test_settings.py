@@ -21,6 +21,9 @@ def test_presets_differ_where_the_published_codes_do():
     assert detectron.rpn_normalizer == 'wanted'
     assert settings('detectron1', 'keypoint_rcnn').train_proposals == 1500
     assert settings('torchvision', 'keypoint_rcnn').epochs == 46
+    keypoints = settings('published', 'keypoint_rcnn')
+    assert (keypoints.legacy, keypoints.test_proposals) == (False, 1000)
+    assert keypoints.image_std == published.image_std
     assert settings('detectron1', 'keypoint_rcnn').box_beta == 1
     assert [each.mask_target_shift for each in (published, detectron, torchvision)] == [
         *(0, 0, 0.5)
@@ -46,6 +49,7 @@ def test_every_preset_makes_every_detector(preset, detector):
         ({'anchor_sizes': (32, 64)}, '5 are needed'),
         ({'rpn_negative': 0.8}, r'rpn_negative=0.8, rpn_positive=0.7'),
         ({'frozen_stages': 5}, 'frozen_stages=5; allowed are 0 to 4'),
+        ({'norm': 'batch'}, "frozen_stages=1 with norm='batch', .*: allowed is 0"),
         ({'roi_samples': 0}, 'roi_samples=0; allowed are whole numbers from 1 on'),
         ({'detections': 1.5}, 'detections=1.5; allowed are whole numbers from 1 on'),
         ({'roi_positive_share': 2}, 'roi_positive_share=2; allowed is 0 to 1'),

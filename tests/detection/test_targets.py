@@ -62,7 +62,9 @@ def test_mask_targets_are_those_of_the_whole_mask(shift, legacy):
         ]
     )
     targets = jax.jit(
-        functools.partial(mask_targets, size=SIDE, shift=shift, legacy=legacy)
+        functools.partial(
+            mask_targets, size=SIDE, style='soft', shift=shift, legacy=legacy
+        )
     )(
         jnp.array(crop[None]),
         jnp.array(truth[None]),
@@ -73,6 +75,42 @@ def test_mask_targets_are_those_of_the_whole_mask(shift, legacy):
     for found, box in zip(targets, boxes, strict=True):
         plain = plain_target(mask, box, shift, legacy)
         np.testing.assert_allclose(found, plain, atol=2e-4)
+
+
+def resized_crop(mask, box):
+    """Whole pixels of the mask, cut out and resized without antialiasing, to 0 or 1."""
+    x1, y1, x2, y2 = (int(each) for each in box)
+    own = mask[y1 : y2 + 1, x1 : x2 + 1]
+    rows, columns = ((np.arange(SIDE) + 0.5) * side / SIDE - 0.5 for side in own.shape)
+    result = [[bilinear(own, row, column) for column in columns] for row in rows]
+    return np.array(result) >= 0.5
+
+
+def test_mask_targets_of_2018_are_resized_crops():
+    rng = np.random.default_rng(1)
+    # Blocks, of which hardly any sample is a half.
+    mask = np.kron(rng.uniform(size=(20, 25)) < 0.5, np.ones((6, 6))).astype(np.float32)
+    crop, truth = mask[6:118, 18:130], np.float32([18, 6, 130, 118])
+    boxes = np.float32(
+        [
+            [18, 6, 129, 117],
+            [20.3, 7.5, 90.2, 70.1],
+            [50.9, 60.2, 61.1, 75.9],
+            [70.4, 80, 70.6, 80.1],
+        ]
+    )
+    found = mask_targets(
+        jnp.array(crop[None]),
+        jnp.array(truth[None]),
+        jnp.zeros(len(boxes), jnp.int32),
+        jnp.array(boxes),
+        jnp.array(SHAPE, jnp.int32),
+        SIDE,
+        style='crop',
+        legacy=True,
+    )
+    for target, box in zip(found, boxes, strict=True):
+        np.testing.assert_array_equal(target, resized_crop(mask, box))
 
 
 def test_a_coarser_crop_of_a_smooth_mask_changes_little():
@@ -87,7 +125,7 @@ def test_a_coarser_crop_of_a_smooth_mask_changes_little():
         boxes,
         jnp.array(SHAPE, jnp.int32),
         SIDE,
-        shift=0.0,
+        style='soft',
     )[0]
     # The ellipse itself, at the middle of each bin.
     y = 18 + (np.arange(SIDE) + 0.5) * 82 / SIDE
@@ -111,6 +149,7 @@ def test_all_of_a_box_is_mask_where_the_truth_is_a_rectangle(preset, size):
         jnp.array(box),
         jnp.array(SHAPE, jnp.int32),
         SIDE,
+        style=options.mask_targets,
         shift=options.mask_target_shift,
         legacy=options.legacy,
     )
@@ -133,6 +172,14 @@ def test_keypoints_lie_in_cells_and_count_if_labelled_and_inside():
     cells, counts = keypoint_targets(points, box, 56)
     assert counts.tolist() == [[True, True, True, False, False]]
     assert cells[0, :3].tolist() == [0, 56 * 56 - 1, 56 + 2]
+
+
+def test_a_keypoint_on_the_last_edge_of_a_legacy_box_is_in_its_last_cell():
+    point = jnp.array([[[66.0, 76.0, 2.0]]])
+    box = jnp.array([[10.0, 20.0, 65.0, 75.0]])
+    cells, counts = keypoint_targets(point, box, 56, legacy=True)
+    assert counts.tolist() == [[True]]
+    assert cells.tolist() == [[56 * 56 - 1]]
 
 
 def cubic(distance):

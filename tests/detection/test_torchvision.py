@@ -1,8 +1,8 @@
 """The detectors against torchvision's, at width 1.0 and as physically narrow networks.
 
-`scripts/golden_detection.py` made the numbers, in float64; here it is float32. The
-narrow networks there have planes of their own, filled with the first channels of the
-wide one's.
+`scripts/golden_detection.py` made the numbers, in float64, and so they are computed
+here: what differs is that they were kept as float32. The narrow networks there have
+planes of their own, filled with the first channels of the wide one's.
 """
 
 import functools
@@ -11,7 +11,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
 
 from slimjax.detection import create_model
 from slimjax.detection.create import init_variables
@@ -39,7 +38,7 @@ LOSSES = {
 TRUTHS = 6
 
 
-def model_of(case, widths, base_features=64):
+def model_of(case, dtype, widths, base_features=64):
     return create_model(
         case.detector,
         'torchvision',
@@ -48,6 +47,8 @@ def model_of(case, widths, base_features=64):
         widths=widths,
         stage_sizes=case.stages,
         base_features=base_features,
+        dtype=dtype,
+        param_dtype=dtype,
         **case.options,
     )
 
@@ -65,7 +66,7 @@ def padded(rows):
     return np.pad(rows, ((0, TRUTHS - len(rows)), *((0, 0),) * (rows.ndim - 1)))
 
 
-def batch_of(case):
+def batch_of(case, dtype):
     truths = [drawn.truth(image, case.detector) for image in range(2)]
     fields = {name: [each[name] for each in truths] for name in truths[0]}
     valid = [np.ones(len(each), bool) for each in fields['boxes']]
@@ -82,34 +83,39 @@ def batch_of(case):
     }
     return {
         **batch,
-        'boxes': batch['boxes'].astype(np.float32),
+        'boxes': batch['boxes'].astype(dtype),
         'labels': batch['labels'].astype(np.int32),
         'crowd': np.zeros((2, TRUTHS), bool),
-        'image': drawn.images().astype(np.float32),
+        'image': drawn.images().astype(dtype),
         'image_size': drawn.IMAGE_SIZES,
         'original_size': drawn.IMAGE_SIZES,
     }
 
 
-def given(golden, kind):
+def given(golden, kind, dtype):
     """torchvision's proposals, padded."""
-    rows = [golden[f'{kind}/{image}'] for image in range(2)]
+    rows = [golden[f'{kind}/{image}'].astype(dtype) for image in range(2)]
     most = max(map(len, rows))
     boxes = np.stack([np.pad(each, ((0, most - len(each)), (0, 0))) for each in rows])
     valid = np.stack([np.arange(most) < len(each) for each in rows])
-    return Proposals(boxes, np.zeros(valid.shape, np.float32), valid)
+    return Proposals(boxes, np.zeros(valid.shape, dtype), valid)
 
 
 @functools.cache
-def run(name):
+def run(name, dtype=np.float64):
     """The golden numbers, and what slimjax makes of the same."""
+    with jax.enable_x64(dtype == np.float64):
+        return _run(name, dtype)
+
+
+def _run(name, dtype):
     case, golden = drawn.CASES[name], np.load(FOLDER / f'{name}.npz')
-    model = model_of(case, tuple({case.width, 1.0}))
+    model = model_of(case, dtype, tuple({case.width, 1.0}))
     state = {
         key: drawn.parameter(key, shape) for key, shape in shapes_of(model).items()
     }
     params, stats = split_variables(load_torchvision_detection(state, model))
-    batch = batch_of(case)
+    batch = batch_of(case, dtype)
 
     @jax.jit
     def everything(params, stats, batch, proposals, train_proposals):
@@ -143,27 +149,16 @@ def run(name):
             params,
             stats,
             batch,
-            given(golden, 'proposals'),
-            given(golden, 'train_proposals'),
+            given(golden, 'proposals', dtype),
+            given(golden, 'train_proposals', dtype),
         )
     )
     found['gradients'] = torchvision_detection_state_dict(
         {'params': found['gradients'], **stats}, model
     )
-    narrow = model_of(case, (1.0,), int(64 * case.width))
+    narrow = model_of(case, dtype, (1.0,), int(64 * case.width))
     found['shapes'] = shapes_of(narrow)
     return golden, found
-
-
-def same_order(found, expected):
-    """Places of rows of `found` in the order of `expected`; near ties may swap."""
-    assert len(found) == len(expected)
-    distances = np.abs(found[:, None] - expected[None]).max(-1)
-    places, order = linear_sum_assignment(distances.T)
-    assert (places == np.arange(len(expected))).all()
-    # Few are far from where they were.
-    assert (np.abs(order - places) <= 3).all()
-    return order
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -171,7 +166,7 @@ def test_maps_are_those_of_torchvision(name):
     golden, found = run(name)
     for level, each in enumerate(found['maps'], start=2):
         expected = golden[f'map/p{level}']
-        np.testing.assert_allclose(drawn.probe(each), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(drawn.probe(each), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -182,8 +177,7 @@ def test_the_same_proposals_are_made(name, kind):
         expected = golden[f'{kind}/{image}']
         valid = found[kind].valid[image]
         boxes = found[kind].boxes[image][valid]
-        boxes = boxes[same_order(boxes, expected)]
-        np.testing.assert_allclose(boxes, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(boxes, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -197,27 +191,28 @@ def test_the_same_is_detected(name):
             for key in mine
             if f'detections/{image}/{key}' in golden
         }
-        # All that tells two apart, which share a box where both are cut off.
-        order = same_order(
-            *(
-                np.concatenate(
-                    [each['boxes'], each['labels'][:, None], each['scores'][:, None]],
-                    axis=-1,
-                )
-                for each in (mine, expected)
-            )
-        )
-        mine = {key: each[order] for key, each in mine.items()}
         assert mine['labels'].tolist() == expected['labels'].tolist()
         if 'masks' in mine:
             mine['masks'] = mine['masks'][:, 13:15]
         for key, each in expected.items():
-            np.testing.assert_allclose(mine[key], each, rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(mine[key], each, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_losses_are_those_of_torchvision(name):
+def test_losses_and_gradients_are_those_of_torchvision(name):
     golden, found = run(name)
+    hold_losses(golden, found, 1e-6)
+    hold_gradients(golden, found, 1e-6)
+
+
+@pytest.mark.slow
+def test_float32_is_as_good_as_it_rounds():
+    golden, found = run('resnet50_faster_rcnn_1.0', np.float32)
+    hold_losses(golden, found, 1e-5)
+    hold_gradients(golden, found, 1e-3)
+
+
+def hold_losses(golden, found, allowed):
     losses = {
         name: golden[f'loss/{theirs}']
         for name, theirs in LOSSES.items()
@@ -225,12 +220,11 @@ def test_losses_are_those_of_torchvision(name):
     }
     assert found['losses'].keys() == losses.keys()
     for name, expected in losses.items():
-        np.testing.assert_allclose(found['losses'][name], expected, rtol=1e-5)
+        np.testing.assert_allclose(found['losses'][name], expected, rtol=allowed)
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_gradients_are_those_of_torchvision(name):
-    golden, found = run(name)
+def hold_gradients(golden, found, allowed):
+    """Differences are shares of the largest of an array."""
     names = [key for key in golden if key.startswith('gradient/')]
     assert len(names) > 30
     for key in names:
@@ -238,7 +232,7 @@ def test_gradients_are_those_of_torchvision(name):
         own = tuple(slice(side) for side in found['shapes'][key[9:]])
         expected = golden[key]
         # The keypoints' last bias moves all places alike: its gradient is rounding.
-        allowed = 1e-4 * np.abs(expected).max() + 1e-7
-        assert np.abs(drawn.probe(whole[own]) - expected).max() < allowed, key
+        most = allowed * np.abs(expected).max() + 1e-7
+        assert np.abs(drawn.probe(whole[own]) - expected).max() < most, key
         # The rest of the wide kernel has no part in it.
         assert np.count_nonzero(whole) == np.count_nonzero(whole[own])
