@@ -374,14 +374,19 @@ def sow_active(layer: nn.Module, leaves: dict[str, Array | None]) -> None:
 
 
 def sow_if_named(layer: nn.Module, collection: str, name: str, value: Array) -> None:
-    """Keeps a value in a collection that the pass names among its mutable ones.
+    """Keeps a value in a collection, if the pass wants it, see `is_named`."""
+    if is_named(layer, collection):
+        layer.sow(collection, name, value, lambda _, last: last, lambda: None)
+
+
+def is_named(layer: nn.Module, collection: str) -> bool:
+    """Whether the pass names a collection among its mutable ones.
 
     A pass with `mutable=True` names none, and `init` wants none of it.
     """
     mutable = layer.scope.mutable
     named = mutable if isinstance(mutable, list | tuple | set | frozenset) else ()
-    if collection in named and not layer.is_initializing():
-        layer.sow(collection, name, value, lambda _, last: last, lambda: None)
+    return collection in named and not layer.is_initializing()
 
 
 def layer_path(layer: nn.Module) -> str:

@@ -10,7 +10,7 @@ from jax import Array
 
 from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
-from slimjax.layers import SlimConv, SlimDense, sow_if_named
+from slimjax.layers import SlimConv, SlimDense, is_named, sow_if_named
 from slimjax.masking import CHANNELS, Count
 from slimjax.norm import (
     SHARED_STATS,
@@ -20,8 +20,8 @@ from slimjax.norm import (
 )
 from slimjax.width import Rounding, Width, resolve, widest_first
 
-# The collection of what the convolutions of the images give at the widest width: what
-# they give at another are its first channels. See `slimjax.train.stem`.
+# The collection of what the convolutions of the images give where they are widest: what
+# they give at any width are its first channels. See `slimjax.train.stem`.
 STEM = 'stem'
 
 
@@ -143,10 +143,13 @@ class ConvNorm(nn.Module):
         if active is not None:
             inputs = maps.values.shape[-1] if maps.active is None else maps.active
             channels = inputs, active
-        values = conv(maps.values, width=width, channels=channels)
-        if maps.same:
+        if maps.same and is_named(self, STEM):
+            # A channel table that is smaller on the whole may be wider here.
+            most = max(conv.widths, key=conv.output_channels)
+            values = conv(maps.values, width=most)
             sow_if_named(self, STEM, 'maps', values)
-        return values
+            return values[..., : conv.output_channels(width)]
+        return conv(maps.values, width=width, channels=channels)
 
 
 def fan_out_normal(groups: int = 1):

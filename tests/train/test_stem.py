@@ -9,21 +9,38 @@ import pytest
 
 import slimjax
 from slimjax.models.common import STEM
+from slimjax.models.slim_layers import slim_layers
 from slimjax.train.stem import shares_stem, sum_with_shared_stem
+from slimjax.width import ChannelTable
 from tests.slow import slow_but
 
+FIELDS = {'num_classes': 4, 'base_features': 4, 'stage_sizes': (1,)}
 
+
+def crossing_tables():
+    """Two networks of which the larger one's first convolution is the narrower."""
+    layers = slim_layers(slimjax.create_model('resnet14', **FIELDS), (16, 16, 3))
+    sizes = {path: layer.output_channels(1.0) for path, layer in layers.items()}
+    large = {**sizes, 'stem/conv': 2}
+    small = {path: size // 2 for path, size in sizes.items()} | {'stem/conv': 4}
+    return tuple(
+        ChannelTable(name, tuple(channels.items()), macs)
+        for name, channels, macs in (('1', small, 100), ('2', large, 200))
+    )
+
+
+@pytest.mark.parametrize('tables', [False, True])
 @pytest.mark.parametrize('distill', slow_but([False, True], False))
-def test_gradients_statistics_and_losses_are_those_of_every_width_by_itself(distill):
+def test_gradients_statistics_and_losses_are_those_of_every_width_by_itself(
+    distill, tables
+):
     with jax.enable_x64(True):
         model = slimjax.create_model(
             'resnet14',
-            num_classes=4,
-            widths=(0.25, 0.5, 1.0),
-            base_features=4,
-            stage_sizes=(1,),
+            widths=crossing_tables() if tables else (0.25, 0.5, 1.0),
             dtype=jnp.float64,
             param_dtype=jnp.float64,
+            **FIELDS,
         )
         images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3), jnp.float64)
         batch = {'image': images, 'label': jnp.arange(4)}
