@@ -6,14 +6,17 @@ of what comes back from all widths. For that, its maps are cut and their gradien
 up for every width: fewer products for more traffic, so not every platform gains.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import unflatten_dict
 
 from slimjax.convolution import resolve_form
-from slimjax.models.common import STEM, SlimmableClassifier
+from slimjax.models.common import STEM, ConvNorm, SlimmableClassifier
 from slimjax.train.objective import Aux, LossFn, sum_over_widths
 from slimjax.width import Width, widest
 
@@ -80,15 +83,7 @@ def sum_with_shared_stem(
 
     def combined(params, stats, batch):
         def stem_of(params):
-            # The rest of the pass is not asked for, so the compiler leaves it out.
-            _, made = model.apply(
-                {'params': params, **stats},
-                batch['image'],
-                width=widest(model.widths),
-                train=False,
-                mutable=[STEM],
-            )
-            return made.get(STEM, {})
+            return _convolved_images(model, {'params': params, **stats}, batch['image'])
 
         stem, back = jax.vjp(stem_of, params)
         (gradients, of_stem), stats, results = summed((params, stem), stats, batch)
@@ -96,3 +91,32 @@ def sum_with_shared_stem(
         return jax.tree.map(jnp.add, gradients, of_params), stats, results
 
     return combined
+
+
+class _Enough(Exception):
+    """The images are convolved."""
+
+
+def _convolved_images(model, variables, images) -> Mapping[str, Any]:
+    """The collection `STEM`; what follows the images' convolutions is not traced."""
+    found = {}
+
+    def watched(call, arguments, options, context):
+        layer = context.module
+        if not isinstance(layer, ConvNorm) or context.method_name != '__call__':
+            return call(*arguments, **options)
+        if not arguments[0].same:
+            raise _Enough
+        maps = call(*arguments, **options)
+        found[(*layer.path, 'maps')] = layer.get_variable(STEM, 'maps')
+        return maps
+
+    with nn.intercept_methods(watched), contextlib.suppress(_Enough):
+        model.apply(
+            variables,
+            images,
+            width=widest(model.widths),
+            train=False,
+            mutable=[STEM],
+        )
+    return unflatten_dict(found)
