@@ -41,7 +41,7 @@ from slimjax.train.parallel import (
     shared_between_devices,
 )
 from slimjax.variables import split_variables
-from slimjax.width import Width, order, resolve, widest_first, width_name
+from slimjax.width import ChannelTable, Width, order, resolve, widest_first, width_name
 
 Method = Literal['pooled', 'sequential']
 METHODS = ('pooled', 'sequential')
@@ -122,11 +122,8 @@ class Calibrator:
         asked = [_named(width, own) for width in widths] if widths is not None else own
         self.widths = widest_first(asked)
         new = [width for width in self.widths if width not in own]
-        if new and order(new[0]) > order(own[0]):
-            raise ValueError(
-                f'width={width_name(new[0])} is wider than the widest of the model, '
-                f'{width_name(own[0])}, whose kernels are stored'
-            )
+        for width in new:
+            _check_stored(width, own)
         self._model = model.clone(widths=(*model.widths, *new)) if new else model
         self._keywords = pass_keywords(self._model)
         self._preprocess, self._average_shared = preprocess, average_shared
@@ -276,6 +273,21 @@ class Calibrator:
 
 def _named(width: Width | str, own: Sequence[Width]) -> Width:
     return resolve(width, own) if isinstance(width, str) else width
+
+
+def _check_stored(new: Width, own: Sequence[Width]) -> None:
+    """Refuses a new width that has more channels in a layer than are stored."""
+    wider = order(new) > order(own[0])
+    if isinstance(new, ChannelTable) and isinstance(own[0], ChannelTable):
+        # The tables of a model may be the widest in different layers.
+        wider = any(
+            count > max(each.of(path) for each in own) for path, count in new.channels
+        )
+    if wider:
+        raise ValueError(
+            f'width={width_name(new)} is wider than the widest of the model, '
+            f'{width_name(own[0])}, whose kernels are stored'
+        )
 
 
 def _checked(batch) -> dict[str, np.ndarray]:

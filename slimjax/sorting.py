@@ -19,6 +19,7 @@ from slimjax.tie_reader import Axis, Path
 from slimjax.ties import channel_ties
 from slimjax.train.losses import cross_entropy
 from slimjax.variables import split_variables
+from slimjax.width import ChannelTable, widest
 
 Criterion = Literal['l1', 'bn_scale', 'taylor']
 CRITERIA = ('l1', 'bn_scale', 'taylor')
@@ -55,8 +56,9 @@ def sort_channels(
             nothing is computed with it.
 
     Raises:
-        ValueError: another criterion, `'taylor'` without a batch, or a network without
-            norms by which they should be sorted.
+        ValueError: another criterion, `'taylor'` without a batch, a network without
+            norms by which they should be sorted, or channel tables of which a smaller
+            one has more channels in a layer than the widest.
 
     Example:
         >>> import slimjax
@@ -76,6 +78,7 @@ def sort_channels(
         raise ValueError("by='taylor' needs batch={'image': ..., 'label': ...}")
     if batch is not None:
         image_shape = tuple(batch['image'].shape[1:])
+    _check_widest(model)
     keywords = next(iter(pass_keywords(model).values()))
     axes = channel_ties(model, variables, image_shape, **keywords).axes
     leaves = {path: np.asarray(leaf) for path, leaf in _flat(variables).items()}
@@ -91,6 +94,19 @@ def sort_channels(
     for axis in axes:
         leaves[axis.path] = _reordered(leaves[axis.path], axis, source)
     return unflatten_dict({path: jnp.asarray(leaf) for path, leaf in leaves.items()})
+
+
+def _check_widest(model: nn.Module) -> None:
+    """Channels that the widest width has not would not be told from each other."""
+    widths = getattr(model, 'widths', ())
+    tables = [width for width in widths if isinstance(width, ChannelTable)]
+    for table in tables:
+        for path, count in table.channels:
+            if count > widest(tables).of(path):
+                raise ValueError(
+                    f'{path} has {count} channels at width {table.name}, more than at '
+                    f'the widest, {widest(tables).name}: only what that has is sorted'
+                )
 
 
 def _flat(variables) -> dict[Path, Any]:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import slimjax
+from slimjax.calibrate import Calibrator
+from slimjax.width import ChannelTable
 from tests.commands import run_command
+from tests.crossing import FIELDS, crossing_tables
 
 WIDTHS = (0.5, 1.0)
 NEW = 0.75
@@ -220,8 +223,6 @@ def test_a_shared_tail_is_calibrated_for_one_width_or_gets_statistics_of_each(
 
 
 def test_averages_keep_the_mean_of_what_widths_share(one_stage):
-    from slimjax.calibrate import Calibrator
-
     images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
     model = tailed()
     params, stats = slimjax.split_variables(
@@ -239,6 +240,19 @@ def test_averages_keep_the_mean_of_what_widths_share(one_stage):
         together['batch_stats'],
         *each,
     )
+
+
+def test_a_new_table_has_to_fit_the_layers_and_not_the_sum():
+    small, large = crossing_tables()
+    model = slimjax.create_model(
+        'resnet14', widths=(small, large), norm='shared_affine', **FIELDS
+    )
+    most = {path: max(count, large.of(path)) for path, count in small.channels}
+    fits = ChannelTable('3', tuple(most.items()), macs=300)
+    wide_stem = tuple({**dict(small.channels), 'stem/conv': 8}.items())
+    Calibrator(model, (fits,))
+    with pytest.raises(ValueError, match='width=4 is wider than the widest'):
+        Calibrator(model, (ChannelTable('4', wide_stem, macs=100),))
 
 
 PADDED = {'image': np.ones((8, 6), np.float32), 'mask': np.repeat([1.0, 0.0], [5, 3])}

@@ -7,6 +7,7 @@ import pytest
 
 import slimjax
 from slimjax.sorting import CRITERIA
+from tests.crossing import FIELDS, crossing_tables
 from tests.slow import slow_but
 
 SHAPE = (32, 32, 3)
@@ -107,3 +108,10 @@ def test_mistakes_are_named(arguments, message):
     model, variables, _ = trained('resnet14', 0.25, jnp.float32)
     with pytest.raises(ValueError, match=message):
         slimjax.sort_channels(model, variables, image_shape=SHAPE, **arguments)
+
+
+def test_tables_whose_widest_lacks_channels_are_refused():
+    model = slimjax.create_model('resnet14', widths=crossing_tables(), **FIELDS)
+    message = 'stem/conv has 4 channels at width 1, more than at the widest, 2:'
+    with pytest.raises(ValueError, match=message):
+        slimjax.sort_channels(model, {}, image_shape=(16, 16, 3))

@@ -182,13 +182,19 @@ class Controller:
             reason = 'p95'
         else:
             return None
-        if not below:
+        # Searched channels may be fewer multiply-adds and take more time.
+        cheaper = [
+            name
+            for name in below
+            if self.costs[name].typical < self.costs[self.width].typical
+        ]
+        if not cheaper:
             return None
         slowdown = level / self.costs[self.width].typical
-        for name in below:
+        for name in cheaper:
             if slowdown * self.costs[name].typical <= self._limit:
                 return name, reason
-        return self._cheapest(below), reason
+        return self._cheapest(cheaper), reason
 
     def _wider(self, level: float | None) -> tuple[str, str] | None:
         """The wider width to change to, and why, if any."""

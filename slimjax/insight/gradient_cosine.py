@@ -73,22 +73,24 @@ class GradientCosines:
             (wide, narrow): {
                 name: float(value)
                 for name, value in self._cosines(
-                    gradients[wide], gradients[narrow], used[narrow]
+                    gradients[wide], gradients[narrow], used[wide], used[narrow]
                 ).items()
             }
             for wide, narrow in itertools.combinations(self._widths, 2)
         }
 
 
-def _cosines(wide, narrow, used) -> dict[str, jax.Array]:
-    """By layer, of the kernels in the slice that the narrow width uses."""
+def _cosines(wide, narrow, by_wide, by_narrow) -> dict[str, jax.Array]:
+    """By layer, of the kernels in the slice that both widths use."""
     found = {}
-    leaves = jax.tree_util.tree_leaves_with_path(wide)
-    others = zip(jax.tree.leaves(narrow), jax.tree.leaves(used), strict=True)
-    for (path, one), (other, shared) in zip(leaves, others, strict=True):
+    # Of channel tables, the smaller one may have the more channels in a layer.
+    shared = jax.tree.map(jnp.logical_and, by_wide, by_narrow)
+    leaves = jax.tree_util.tree_leaves_with_path(shared)
+    gradients = zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True)
+    for (path, both), pair in zip(leaves, gradients, strict=True):
         if 'kernel' not in path[-1].key:
             continue
-        one = jnp.where(shared, one, jnp.zeros_like(one))
+        one, other = (jnp.where(both, each, jnp.zeros_like(each)) for each in pair)
         lengths = jnp.linalg.norm(one.ravel()) * jnp.linalg.norm(other.ravel())
         layer = jax.tree_util.keystr(path[:-1], simple=True, separator='/')
         found[layer] = jnp.vdot(one, other) / jnp.maximum(lengths, 1e-30)

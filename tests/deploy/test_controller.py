@@ -100,6 +100,13 @@ def test_of_widths_that_cost_the_same_the_narrowest_is_cheapest():
     assert Controller(costs, 5.0).width == '0.25'
 
 
+def test_what_costs_more_time_is_no_way_out():
+    costs = {'2': Cost(3, 3), '1': Cost(4, 4)}  # Fewer multiply-adds, but slower.
+    controller = Controller(costs, 3.5)
+    assert controller.width == '2'
+    assert not any(controller.observe('2', 9.0, float(time)) for time in range(100))
+
+
 def test_no_width_becomes_wider_within_the_cooldown():
     rule = Rule(cooldown=3.0)
     time, costs = made_up_costs('bursts', 120, 3)

@@ -1,11 +1,16 @@
 """Cosines of the widths' gradients are those of the slice that both use."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slimjax
 from slimjax.insight.gradient_cosine import GradientCosines
+from slimjax.train.frozen import active_of
 from slimjax.train.objective import Aux
+from slimjax.train.state import abstract_variables
+from tests.crossing import FIELDS, crossing_tables
 from tests.train.small import Net
 
 SHAPE = (8, 8, 3)
@@ -61,6 +66,25 @@ def test_the_cosine_is_that_of_the_slice_that_both_widths_use(case):
 def test_a_width_that_wants_the_opposite_has_a_cosine_of_minus_one(case):
     _, cosines = case
     assert cosines[0.5, 0.25]['SlimConv_1'] == pytest.approx(-1)
+
+
+def test_of_tables_that_cross_what_both_use_is_compared():
+    """All gradients are 1 on what a width uses, so that all widths want the same."""
+    model = slimjax.create_model('resnet14', widths=crossing_tables(), **FIELDS)
+    image_shape = (16, 16, 3)
+
+    def loss_fn(params, stats, batch, *, width, teacher=None):
+        active = active_of(model, width, image_shape)({'params': params, **stats})
+        total = sum(leaf.sum() for leaf in jax.tree.leaves(active))
+        return total, Aux(stats, total)
+
+    params, stats = jax.tree.map(
+        lambda leaf: jnp.ones(leaf.shape, leaf.dtype),
+        abstract_variables(model, image_shape),
+    )
+    (found,) = GradientCosines(model, loss_fn, image_shape)(params, stats, {}).values()
+    assert len(found) == 6
+    np.testing.assert_allclose(list(found.values()), 1, rtol=1e-5)
 
 
 def test_a_layer_without_gradient_has_no_direction(case):
