@@ -24,7 +24,9 @@ from slimjax.taps import (
 )
 
 
+# Traced once a shape: the convolution and its gradient each call it.
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
 def shifted_products(
     inputs: Array, kernel: Array, strides: Pair, padding: Pads, dilation: Pair
 ) -> Array:
@@ -64,6 +66,7 @@ def _forward(inputs, kernel, strides, padding, dilation):
     return outputs, (inputs, kernel)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
 def _backward(strides, padding, dilation, residuals, gradient):
     inputs, kernel = residuals
     weights = _weights(kernel, -(-inputs.shape[2] // strides[1]), (1, 1))
