@@ -99,7 +99,7 @@ def verdicts(
         },
         'control': {
             arm: {
-                control: against(control, arm, _margin(arm, margin))
+                control: against(control, arm, _margin(arm, control, margin))
                 for control in ARMS[arm].controls
                 if control in arms
             }
@@ -109,8 +109,10 @@ def verdicts(
     }
 
 
-def _margin(arm: str, margin: float) -> float:
-    """Searched channels must keep closer to the uniform ones, on any data set."""
+def _margin(arm: str, control: str, margin: float) -> float:
+    """Searched channels must keep close to uniform ones, and be above those drawn."""
+    if control == 'random':
+        return 0.0
     return min(margin, OTHER_MARGIN) if arm == 'autoslim' else margin
 
 

@@ -73,7 +73,8 @@ class Bound:
     """An upper bound of one width's mean, where a bound is asked of all widths.
 
     Attributes:
-        upper: the one-sided bound, at the level that Holm's procedure gives this width.
+        upper: the one-sided bound, at the level that Holm's procedure gives this width;
+            from the first that fails on, at that one's.
         below: whether it, and that of each width tested before it, is below the margin.
     """
 
@@ -111,9 +112,10 @@ def upper_bounds(
     ranked = sorted(
         samples, key=lambda name: _p_value(samples[name], margin, resolution)
     )
-    bounds, holds = {}, True
+    bounds, holds, own = {}, True, level
     for done, name in enumerate(ranked):
-        own = 1 - (1 - level) / (len(ranked) - done)
+        if holds:
+            own = 1 - (1 - level) / (len(ranked) - done)
         upper = float(np.mean(samples[name])) + _quantile(
             samples[name], own, resolution
         )

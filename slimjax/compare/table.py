@@ -1,7 +1,7 @@
 """A comparison as tables, for the terminal and for a page of Markdown.
 
 Individual, shared and gain are the columns of the paper's Table 3, which shades where
-sharing wins; here, such a gain is bold.
+sharing wins; here, a gain is bold where it "beats".
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slimjax.compare.arms import REFERENCE
+from slimjax.compare.arms import ARMS, REFERENCE
 from slimjax.compare.metric import metric_title, scored
 from slimjax.insight.table import format_count, markdown
 from slimjax.train.report import duration
@@ -47,7 +47,7 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
                 ),
             ]
         ),
-        *_other_costs(arms),
+        *_reservations(arms),
     ]
     against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
     for arm, controls in results['control'].items():
@@ -61,24 +61,30 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _other_costs(arms) -> list[str]:
-    """Tells where an arm's network has not the multiply-adds of the individual one."""
+def _reservations(arms) -> list[str]:
+    """Tells of controls that were not trained, or have other multiply-adds."""
     lines = []
     for arm, of in arms.items():
-        shares = {
-            width: each['macs'] / arms[REFERENCE][width]['macs'] - 1
-            for width, each in of.items()
-        }
-        told = [
-            f'{100 * share:+.1f} % at {width}'
-            for width, share in shares.items()
-            if abs(share) > _LIKE
-        ]
-        if told:
-            lines.append(
-                f'{arm} infers with other multiply-adds than {REFERENCE}: '
-                f'{", ".join(told)}.'
-            )
+        for other in (REFERENCE, *ARMS[arm].controls):
+            if other not in arms:
+                lines.append(
+                    f'{arm} lacks its control {other}, which --arms={other} trains.'
+                )
+                continue
+            shares = {
+                width: each['macs'] / arms[other][width]['macs'] - 1
+                for width, each in of.items()
+            }
+            told = [
+                f'{100 * share:+.1f} % at {width}'
+                for width, share in shares.items()
+                if abs(share) > _LIKE
+            ]
+            if told:
+                lines.append(
+                    f'{arm} infers with other multiply-adds than {other}: '
+                    f'{", ".join(told)}.'
+                )
     return ['', *lines] if lines else []
 
 
@@ -95,7 +101,7 @@ def _gain_lines(results, widths: Sequence[str]) -> list[str]:
     titles = [title for arm in shared for title in (arm, 'gain')]
     return [
         'What sharing gains each width, in points with its 95 % interval; bold where '
-        'sharing wins beyond it:',
+        'it "beats" (below):',
         '',
         markdown([['width', REFERENCE, *titles], *rows]),
     ]
@@ -114,7 +120,7 @@ def _mean(scores: Sequence[float]) -> str:
 def _gain(found: Mapping[str, Any]) -> str:
     low, high = found['ci95']
     text = _interval(-found['mean'], -high, -low)
-    return f'**{text}**' if high < 0 else text
+    return f'**{text}**' if found['beats'] else text
 
 
 def _regret_lines(results, against, widths: Sequence[str]) -> list[str]:

@@ -39,11 +39,13 @@ def search_workdir(
     Raises:
         FileNotFoundError: there is no checkpoint, or no data.
         ValueError: a network, data or targets that cannot be searched with, or the
-            output exists.
+            output exists, or its folder does not.
     """
     output = pathlib.Path(output)
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or choose another --output')
+    if not output.parent.is_dir():
+        raise ValueError(f'--output={output}: there is no folder {output.parent}')
     search = Search(workdir, settings, changes, say)
     limits = parse_targets(targets, settings.cost, search.unit)
     say(search.line())

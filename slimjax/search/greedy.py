@@ -40,7 +40,7 @@ def slim(
     """Yields the whole network and each that follows, until one costs little enough.
 
     Each step takes a chunk of channels from that variable that leaves the best network;
-    of equally good ones the cheapest.
+    of equally good ones that which saves the most multiply-adds.
 
     Args:
         space: what may be taken away.
@@ -70,7 +70,7 @@ def slim(
     check_reachable(space, smallest, cost)
     whole = space.whole[None]
     scores = evaluate(whole)
-    found = best_of(whole, scores, scores.loss, cost(whole))
+    found = best_of(whole, scores, scores.loss, space.macs(whole))
     yield found
     while cost(found.counts) > smallest:
         candidates = space.fewer(found.counts)
@@ -80,7 +80,7 @@ def slim(
             rank = _per_saved(
                 rank - getattr(found, criterion), cost(found.counts) - cost(candidates)
             )
-        found = best_of(candidates, scores, rank, cost(candidates))
+        found = best_of(candidates, scores, rank, space.macs(candidates))
         yield found
 
 
@@ -118,7 +118,7 @@ def within(
             return found
         scores = evaluate(candidates)
         rank = getattr(scores, criterion)
-        found = best_of(candidates, scores, rank, cost(candidates))
+        found = best_of(candidates, scores, rank, space.macs(candidates))
 
 
 def check_reachable(space: SearchSpace, limit: float, cost: Cost) -> None:
@@ -153,16 +153,16 @@ def check_criterion(criterion: str) -> None:
 
 
 def best_of(
-    candidates: np.ndarray, scores: Scores, rank: np.ndarray, costs: np.ndarray
+    candidates: np.ndarray, scores: Scores, rank: np.ndarray, macs: np.ndarray
 ) -> Found:
-    """Returns the candidate of the lowest rank; of equal ones the cheapest.
+    """Returns the candidate of the lowest rank; of equal ones that of the fewest MACs.
 
     Example:
         >>> scores = Scores(np.array([0.5, 0.4, 0.4]), np.zeros(3))
         >>> best_of(np.array([[8], [7], [6]]), scores, scores.loss, np.arange(3)).counts
         array([7])
     """
-    best = np.lexsort((costs, rank))[0]
+    best = np.lexsort((macs, rank))[0]
     return Found(candidates[best], float(scores.loss[best]), float(scores.error[best]))
 
 

@@ -112,8 +112,8 @@ class Latency:
         ends = [outputs.of(space.least), outputs.of(space.whole)]
         self._grids = []
         for number, call in enumerate(calls):
-            out = _points(ends[0][number], ends[1][number], call.groups)
-            own = _points(sides[0][number], sides[1][number], call.groups)
+            out = _points(ends[0][number], ends[1][number], groups[number])
+            own = _points(sides[0][number], sides[1][number], groups[number])
             self._grids.append((call, [1] if call.depthwise else own, out))
 
         def whole_network():
@@ -179,7 +179,7 @@ def _calls(model, variables, image_shape, width) -> list[Call]:
 def _points(least: float, most: float, groups: int) -> list[int]:
     """A few numbers of channels from the least to the most, of whole groups."""
     points = np.linspace(least, most, _POINTS)
-    return sorted({max(1, round(point / groups)) * groups for point in points})
+    return sorted({max(1, round(point / groups)) * int(groups) for point in points})
 
 
 def _kept(path, kind, wanted, whole, whole_network, say) -> dict[str, float]:

@@ -15,13 +15,13 @@ from slimjax.search.greedy import Cost, Found, check_reachable, slim, within
 from slimjax.search.latency import Latency
 from slimjax.search.remembered import Remembered, digest
 from slimjax.search.space import search_space
-from slimjax.train.trained import open_classifier
+from slimjax.train.trained import open_classifier, stored_config
 from slimjax.variables import split_variables
 from slimjax.width import order, widest, width_name
 
 METHODS = ('greedy', 'evolution')
 # Images that tell candidates apart.
-_ADVISED = 1024
+_NEEDED = 1024
 _NAMES = {'macs': 'MACs', 'params': 'parameters', 'latency': 'seconds'}
 
 
@@ -78,14 +78,16 @@ class Search:
             raise ValueError('a search runs in one process, on all of its devices')
         self.trained, self.settings = open_classifier(workdir, changes), settings
         run, model = self.trained.run, self.trained.model
+        _check_split(run.config, stored_config(self.trained.meta['config']))
         source = run.source('search')
+        _check_images(settings.images, len(source))
         self.space = search_space(model, run.image_shape)
         self.cost = self._cost(workdir, say)
         one = min(1.0, order(widest(model.widths)))
         self.unit = float(self.cost(self.space.uniform(one)))
         params, _ = split_variables(self.trained.variables)
-        batches = _batches(run, sample(source, settings.images, settings.seed))
         config = run.config
+        batches = _batches(run, sample(source, self._images(), settings.seed))
         self.evaluator = Evaluator(
             model,
             params,
@@ -100,6 +102,11 @@ class Search:
         self.evaluate = Remembered(
             self.evaluator, pathlib.Path(workdir, 'search', name)
         )
+
+    def _images(self) -> int:
+        """Batches are whole: rather a few images more than fewer than are asked for."""
+        asked, batch = self.settings.images, self.trained.run.config.eval_batch_size
+        return asked if asked < batch else asked + -asked % batch
 
     def _cost(self, workdir, say) -> Cost:
         if self.settings.cost != 'latency':
@@ -163,12 +170,12 @@ class Search:
         """Returns what a person is told at the start."""
         widths = self.trained.model.widths
         ends = min(map(order, widths)), order(widest(widths))
-        known, few = self.evaluate.known, self.evaluator.images < _ADVISED
+        known, few = self.evaluate.known, self.evaluator.images < _NEEDED
         return (
             f'{len(self.space.variables)} numbers of channels between widths '
             f'{width_name(ends[0])} and {width_name(ends[1])}, judged on '
             f'{self.evaluator.images:,} images'
-            + (f' ({_ADVISED:,} are better)' if few else '')
+            + (f' ({_NEEDED:,} are better)' if few else '')
             + (f'; {known:,} scores are known already' if known else '')
         )
 
@@ -187,6 +194,33 @@ class Search:
         return (
             f'loss {found.loss:.4f}, error {100 * found.error:.2f} %, {cost:,.4g} '
             f'{_NAMES[self.settings.cost]} ({cost / self.unit:.3f})'
+        )
+
+
+def _check_split(config, trained) -> None:
+    """Other images would be among those that the network was trained or is tested on.
+
+    Raises:
+        ValueError: a field that decides which images are kept has changed.
+    """
+    for field in ('dataset', 'search_share', 'folds', 'fold'):
+        if config[field] != trained[field]:
+            raise ValueError(
+                f'config.{field}={config[field]!r}: the network was trained with '
+                f'{trained[field]!r}, which keeps other images for the search'
+            )
+
+
+def _check_images(images: int, kept: int) -> None:
+    """Few images tell candidates apart by chance.
+
+    Raises:
+        ValueError: fewer are asked for than are needed and there.
+    """
+    if images < _NEEDED <= kept:
+        raise ValueError(
+            f'--images={images}: {_NEEDED:,} or more of the {kept:,} that are kept for '
+            'the search are needed'
         )
 
 

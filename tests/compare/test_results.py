@@ -131,7 +131,7 @@ def test_tables_and_picture_show_every_arm(results, tmp_path):
     assert ['slimmable_sum', '91.67 ± 0.58', '81.67 ± 0.58'] in [
         row[:3] for row in found
     ]
-    # Of shared networks alone, what each width gains; bold beyond the interval.
+    # Of shared networks alone, what each width gains; bold where it beats.
     gains = next(row for row in found if row[:2] == ['width', 'individual'])
     assert gains[2:] == ['slimmable_sum', 'gain', 'universal_distilled', 'gain']
     assert ['0.5', '82.00', '81.67', '-0.33 [-1.77, +1.10]', '86.00', '**+4.00'] in [
@@ -153,11 +153,24 @@ def test_networks_of_another_size_are_told_of(results):
 
 def test_searched_channels_have_a_margin_of_their_own(results):
     arms = {'individual': results['arms']['individual']}
-    for name in ('slimmable_sum', 'autoslim'):
+    for name in ('slimmable_sum', 'autoslim', 'random'):
         arms[name] = results['arms']['slimmable_sum']
     found = verdicts(arms, 'top1', 1.0, 300)
     assert found['regret']['autoslim']['1.0']['margin'] == 1.0
-    assert found['control']['autoslim']['slimmable_sum']['1.0']['margin'] == 0.3
+    controls = found['control']['autoslim']
+    assert controls['slimmable_sum']['1.0']['margin'] == 0.3
+    assert controls['random']['1.0']['margin'] == 0
+
+
+def test_a_control_that_lacks_or_is_larger_is_told_of(results):
+    arms = {**results['arms'], 'autoslim': results['arms']['slimmable_sum']}
+    text = '\n'.join(table_lines({**results, 'arms': arms}))
+    assert 'autoslim lacks its control random, which --arms=random trains.' in text
+    arms['random'] = copy.deepcopy(arms['autoslim'])
+    arms['random']['0.5']['macs'] *= 2
+    text = '\n'.join(table_lines({**results, 'arms': arms}))
+    assert 'lacks' not in text
+    assert 'autoslim infers with other multiply-adds than random: -50.0 %' in text
 
 
 def test_the_command_reports_what_is_finished(

@@ -1,5 +1,6 @@
 """The latency of networks that nobody compiled."""
 
+import collections
 import dataclasses
 import json
 
@@ -54,6 +55,27 @@ def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
     assert len(said) == 1
     # One network or many.
     assert again(counts[3]) == again(counts)[3]
+
+
+def test_depthwise_layers_are_timed_at_several_widths(tmp_path, monkeypatch):
+    model = slimjax.create_model(
+        'mobilenet_v1', num_classes=4, widths=(0.25, 1.0), norm='shared_affine'
+    )
+    space, wanted = search_space(model, (32, 32, 3)), {}
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+
+    def kept(path, kind, layers, whole, *_):
+        wanted.update(layers)
+        return dict.fromkeys([*layers, whole], 1.0)
+
+    monkeypatch.setattr(latency, '_kept', kept)
+    Latency(model, variables, space, (32, 32, 3), tmp_path / 'times.json')
+    counts = collections.defaultdict(set)
+    for call, _, outputs in wanted.values():
+        if call.depthwise:
+            counts[call.shape, call.layer.strides].add(outputs)
+    assert {32} < counts[(1, 16, 16, 32), 1]
+    assert min(map(len, counts.values())) > 1
 
 
 def test_layers_that_are_not_known_are_refused(supernet, tmp_path):

@@ -138,9 +138,19 @@ def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path):
     output = tmp_path / 'channels.json'
     with pytest.raises(ValueError, match='below the smallest network'):
         search_workdir(supernet, '0.001', output, Settings(), say=silent)
-    with pytest.raises(ValueError, match='search_share=0.1'):
-        Search(supernet, Settings(), ['--config.search_share=0.0'])
+    with pytest.raises(ValueError, match='search_share=0.3: .* with 0.1, which keeps'):
+        Search(supernet, Settings(), ['--config.search_share=0.3'])
+    with pytest.raises(ValueError, match='folds=3: the network was trained with 0'):
+        Search(supernet, Settings(), ['--config.folds=3'])
+    with pytest.raises(ValueError, match='there is no folder'):
+        search_workdir(supernet, '0.5', tmp_path / 'no' / 'a.json', Settings())
     assert not output.exists()
+
+
+def test_few_images_are_refused_where_there_are_enough(supernet, monkeypatch):
+    monkeypatch.setattr(run, '_NEEDED', 100)
+    with pytest.raises(ValueError, match='--images=99: 100 or more of the 120 that'):
+        Search(supernet, Settings(images=99))
 
 
 def test_scores_of_another_computation_are_no_scores_of_this_one(supernet, monkeypatch):
