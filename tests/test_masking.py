@@ -16,10 +16,11 @@ from slimjax.layers import SlimConv, SlimDense
 from slimjax.masking import CHANNELS
 from slimjax.search.space import search_space
 from slimjax.width import ChannelTable
+from tests.slow import slow_but
 
 
 @functools.cache
-def network(name):
+def network(name, form):
     """A supernet, narrow so that it compiles fast, and the networks in it."""
     fields = {
         'resnet14': {'base_features': 8, 'widths': (0.5, 1)},
@@ -33,7 +34,7 @@ def network(name):
         num_classes=5,
         norm='shared_affine',
         small_images=True,
-        conv_form='plain',  # Compiles faster.
+        conv_form=form,
         dtype=jnp.float64,
         param_dtype=jnp.float64,
         **fields[name],
@@ -56,9 +57,9 @@ def filled(shapes, seed):
 
 
 @functools.cache
-def masked_pass(name):
+def masked_pass(name, form):
     """Compiled once: the numbers of channels are arguments."""
-    model, _ = network(name)
+    model, _ = network(name, form)
 
     def run(params, images, channels):
         variables = {'params': params, CHANNELS: channels}
@@ -67,25 +68,28 @@ def masked_pass(name):
     return jax.jit(run)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        'resnet14',
-        pytest.param('shufflenet', marks=pytest.mark.slow),
-        pytest.param('mobilenet_v1', marks=pytest.mark.slow),
-        pytest.param('mobilenet_v2', marks=pytest.mark.slow),
-        pytest.param('mnasnet', marks=pytest.mark.slow),
-    ],
+# Plain convolutions compile faster; a search on a CPU computes with products.
+NETWORKS = (
+    ('resnet14', 'plain'),
+    ('shufflenet', 'plain'),
+    ('mobilenet_v1', 'plain'),
+    ('mobilenet_v2', 'plain'),
+    ('mnasnet', 'plain'),
+    ('resnet14', 'products'),
+    ('mobilenet_v1', 'products'),
 )
+
+
+@pytest.mark.parametrize(('name', 'form'), slow_but(NETWORKS, NETWORKS[0]))
 @settings(max_examples=3, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_any_network_masked_is_the_network_sliced(name, data):
+def test_any_network_masked_is_the_network_sliced(name, form, data):
     with jax.enable_x64(True):
-        check_masked_is_sliced(name, data)
+        check_masked_is_sliced(name, form, data)
 
 
-def check_masked_is_sliced(name, data):
-    model, space = network(name)
+def check_masked_is_sliced(name, form, data):
+    model, space = network(name, form)
     removed = [data.draw(st.integers(0, v.most_removed)) for v in space.variables]
     drawn = space.table(space.whole - removed * space.chunks, 'drawn')
     whole = space.table(space.whole, 'whole')
@@ -98,7 +102,7 @@ def check_masked_is_sliced(name, data):
     options = {'width': 'drawn', 'train': True, 'mutable': ['batch_stats_drawn']}
     expected, _ = jax.jit(functools.partial(sliced.apply, **options))(variables, images)
     counts = {tuple(path.split('/')): jnp.array(n) for path, n in drawn.channels}
-    found = masked_pass(name)(variables['params'], images, unflatten_dict(counts))
+    found = masked_pass(name, form)(variables['params'], images, unflatten_dict(counts))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     # What the space says of costs is what the sliced network has.
     cost = width_costs(sliced, (16, 16, 3), widths=[drawn])[drawn]
