@@ -46,7 +46,7 @@ RECIPES = [
     ('synthetic', 'shufflenet', 0, 64, 'device', 0.1, 37_549_896),
     ('coco', 'faster_rcnn', 12, 16, 'device', 0.02, None),
     ('coco', 'mask_rcnn', 12, 16, 'device', 0.02, None),
-    ('coco', 'keypoint_rcnn', 12, 16, 'device', 0.02, None),
+    ('coco', 'keypoint_rcnn', 25.4, 16, 'device', 0.02, None),
     ('coco_digits', 'faster_rcnn', 12, 16, 'global', 2e-3, None),
     ('coco_digits', 'mask_rcnn', 12, 16, 'global', 2e-3, None),
     ('coco_digits', 'keypoint_rcnn', 12, 16, 'global', 2e-3, None),
