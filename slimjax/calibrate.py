@@ -119,6 +119,8 @@ class Calibrator:
         average_shared: bool = False,
     ):
         own = widest_first(model.widths)
+        if isinstance(widths, int | float | str | ChannelTable):
+            raise ValueError(f'widths={widths!r}: a sequence of widths is expected')
         asked = [_named(width, own) for width in widths] if widths is not None else own
         self.widths = widest_first(asked)
         new = [width for width in self.widths if width not in own]
@@ -154,9 +156,14 @@ class Calibrator:
         """
         if method not in METHODS:
             raise ValueError(f'method={method!r}; allowed: {", ".join(METHODS)}')
+        if isinstance(batches, Mapping) or hasattr(batches, 'shape'):
+            raise ValueError(
+                f'batches is one {type(batches).__name__}: a list of them is expected'
+            )
         batches = [_checked(batch) for batch in batches]
         if not batches:
             raise ValueError('there is no batch to calibrate on')
+        given = set(stats)
         stats = self._complete(params, stats, batches[0])
         norms = self._norms(params, stats, batches[0])
         self._check_shared(norms, method)
@@ -165,6 +172,11 @@ class Calibrator:
             width: self._measured(width, params, stats, batches, by_batch=True)
             for width in self.widths
         }
+        measured = {
+            norm.collection for each in norms.values() for norm in each.values()
+        }
+        # Of widths that were not asked for, nothing is known that was not given.
+        stats = {name: stats[name] for name in given | measured}
         first = _replaced(stats, norms, pooled)
         if method == 'pooled':
             for width in self.widths if say else ():
@@ -292,6 +304,10 @@ def _check_stored(new: Width, own: Sequence[Width]) -> None:
 
 def _checked(batch) -> dict[str, np.ndarray]:
     named = batch if isinstance(batch, Mapping) else {'image': batch}
+    if 'image' not in named:
+        raise ValueError(
+            f"a batch with {', '.join(map(repr, named))} has no 'image' to calibrate on"
+        )
     images = np.asarray(named['image'])
     blanks = np.sum(np.asarray(named.get('mask', 1)) == 0)
     if blanks:
@@ -326,6 +342,11 @@ def _replaced(
         for path, own in moments.items():
             norm = norms[width][path]
             values = {'mean': own.mean, 'var': own.kept_var(norm.unbiased)}
+            if not all(np.isfinite(value).all() for value in values.values()):
+                raise ValueError(
+                    f'{"/".join(path)} sees values at width {width_name(width)} that '
+                    'are not finite: an image or a weight is not'
+                )
             for leaf, value in values.items():
                 key = (norm.collection, *path, leaf)
                 size = flat[key].size

@@ -264,6 +264,10 @@ PADDED = {'image': np.ones((8, 6), np.float32), 'mask': np.repeat([1.0, 0.0], [5
         ({}, (1.5,), None, 'pooled', r'width=1\.5 is wider than .* model, 1\.0'),
         ({'norm': 'private'}, (NEW,), None, 'pooled', r"/0\.75/.*'shared_affine'"),
         ({}, (0.5, 0.5), None, 'pooled', 'more than once'),
+        ({}, 0.5, None, 'pooled', 'widths=0.5: a sequence of widths is expected'),
+        ({}, None, np.ones((8, 6), np.float32), 'pooled', 'batches is one ndarray: a'),
+        ({}, None, [{'label': np.ones(8)}], 'pooled', "with 'label' has no 'image'"),
+        ({}, None, [np.full((8, 6), np.nan)], 'pooled', 'are not finite: an image or'),
         ({}, None, [], 'pooled', 'there is no batch'),
         ({}, None, [np.ones((6, 6), np.float32)], 'pooled', r'batch_size=6 .* try 4'),
         ({}, None, [PADDED], 'pooled', "'mask'.* tells 3 of 8 images for padding"),
@@ -276,6 +280,18 @@ def test_what_cannot_be_calibrated_is_refused(fields, widths, batches, method, m
     batches = own if batches is None else batches
     with pytest.raises(ValueError, match=message):
         slimjax.calibrate(model, variables, batches, widths, method=method)
+
+
+def test_nothing_is_made_up_for_widths_that_were_not_asked_for():
+    model, variables, batches = problem()
+    params, stats = slimjax.split_variables(variables)
+    narrow = min(model.widths)
+    collection = f'batch_stats_{narrow}'
+    found = slimjax.calibrate(model, {'params': params}, batches, (narrow,))
+    assert sorted(found) == [collection, 'params']
+    kept = slimjax.calibrate(model, {'params': params, **stats}, batches, (narrow,))
+    assert sorted(kept) == sorted(['params', *stats])
+    jax.tree.map(np.testing.assert_array_equal, found[collection], kept[collection])
 
 
 def test_a_network_without_our_norms_is_refused():
