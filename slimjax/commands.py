@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from slimjax.config import check
 from slimjax.evaluate import Results
@@ -25,6 +26,13 @@ from slimjax.whole_file import whole_file
 from slimjax.width import width_name
 
 Say = Callable[[str], None]
+_UNTRAINED = {
+    'sandwich': 0,
+    'distill': False,
+    'teacher': '',
+    'loss_weights': (),
+    'frozen_width': 0.0,
+}
 
 
 def describe(
@@ -89,12 +97,14 @@ def evaluate_workdir(
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint is of another network.
+        ValueError: the checkpoint is of another network, or of a run that was stopped
+            before it first measured the statistics of widths that it only draws.
     """
     run, params, stats, meta = _trained(config, workdir)
     where = f'the checkpoint in {workdir}'
     check_shapes(abstract_variables(run.model, run.image_shape)[1], stats, where)
-    results = describe(config, say=silent)
+    _check_measured(stats, where)
+    results = describe(run.config, say=silent)
     results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': meta['step']}
     say(results_table(results))
@@ -159,13 +169,35 @@ def calibrate_workdir(
 
 
 def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
-    """The run, and the parameters, statistics and meta of its best checkpoint."""
+    """The run, and the parameters, statistics and meta of its best checkpoint.
+
+    Which widths may be trained together does not limit those that are looked at.
+    """
     checkpoint = load_variables(workdir)
+    config = ml_collections.ConfigDict(config)
+    config.update(_UNTRAINED)
     run = make_run(config)
     params, _ = abstract_variables(run.model, run.image_shape)
     check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
     return run, params, stats, checkpoint.meta
+
+
+def _check_measured(stats: Mapping[str, Any], where: str) -> None:
+    """Statistics as they are made would give a score that means nothing."""
+
+    def is_new(collection):
+        leaves = jax.tree_util.tree_leaves_with_path(collection)
+        return all(
+            np.all(np.asarray(leaf) == (path[-1].key == 'var')) for path, leaf in leaves
+        )
+
+    new = [name for name, collection in stats.items() if is_new(collection)]
+    if 0 < len(new) < len(stats):
+        raise ValueError(
+            f'{where} has no statistics yet in {", ".join(new)}: train on to the first '
+            'evaluation, or compute them by --mode=calibrate'
+        )
 
 
 def _with_scores(results: dict[str, Any], scores: Results) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import slimjax
+from slimjax import commands
 from slimjax.insight.hlo import all_reduces
 from slimjax.models.grid import WidthGrid
 from slimjax.train.checkpoint import Checkpoints
@@ -193,13 +194,19 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
         'drawn: ',
     ):
         assert line in text
-    first = universal_config(num_train_steps=3)
-    train(first, parts, say=said.append)
+    train(universal_config(), parts, should_stop=lambda: True, say=said.append)
+    with pytest.raises(ValueError, match=r'no statistics yet in batch_stats_0\.75: '):
+        commands.evaluate_workdir(universal_config(), parts, say=said.append)
     train(universal_config(), parts, say=said.append)
     assert contents(parts) == contents(whole)
     # Drawn widths have statistics of their own all the same.
     stats = newest(whole)['stats']
     assert np.abs(stats['batch_stats_0.75']['stem']['norm']['mean']).max() > 0
+    # Any widths are looked at, though a sandwich could not be made of them.
+    close = universal_config(widths=(0.95, 1.0), calibration_examples=300)
+    output = commands.calibrate_workdir(close, whole, say=said.append)
+    found = commands.evaluate_workdir(close, output, say=said.append)
+    assert sorted(found['widths']) == ['0.95', '1.0']
 
 
 @pytest.mark.slow
