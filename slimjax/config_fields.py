@@ -249,6 +249,7 @@ FREE_FIELDS = frozenset(
         'num_threads',
         'bad_image_limit',
         'skip_nonfinite',
+        'max_programs',
         'num_train_steps',
         'tensorboard',
         'init_from',
