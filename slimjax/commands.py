@@ -26,6 +26,7 @@ from slimjax.whole_file import whole_file
 from slimjax.width import width_name
 
 Say = Callable[[str], None]
+# What is asked of the widths of a training run, at values that ask nothing.
 _UNTRAINED = {
     'sandwich': 0,
     'distill': False,

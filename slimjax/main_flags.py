@@ -1,9 +1,10 @@
 """What the flags of `slimjax.main` must be together, before a run of days begins."""
 
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+from slimjax.whole_file import check_output
 
 
 def check_flags(given: Mapping[str, Any]) -> None:
@@ -31,17 +32,8 @@ def check_flags(given: Mapping[str, Any]) -> None:
     if given.get('json'):
         if mode == 'calibrate':
             raise ValueError('--json goes with another mode: calibrate has no results')
-        _check_output(pathlib.Path(given['json']))
+        check_output('--json', given['json'])
     _check_processes(given)
-
-
-def _check_output(path: pathlib.Path) -> None:
-    """Results come at the end: that they have no place is to be known before."""
-    if path.is_dir():
-        raise ValueError(f'--json={path} is a folder; name a file in it')
-    if not os.access(path.parent, os.W_OK):
-        there = 'cannot be written to' if path.parent.is_dir() else 'is not there'
-        raise ValueError(f'--json={path}: the folder {str(path.parent)!r} {there}')
 
 
 def _check_processes(given: Mapping[str, Any]) -> None:

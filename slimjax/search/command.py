@@ -10,6 +10,7 @@ from slimjax.search.greedy import Found
 from slimjax.search.run import Search, Settings
 from slimjax.search.targets import parse_targets
 from slimjax.train import report
+from slimjax.whole_file import check_output
 
 
 def search_workdir(
@@ -44,8 +45,7 @@ def search_workdir(
     output = pathlib.Path(output)
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or choose another --output')
-    if not output.parent.is_dir():
-        raise ValueError(f'--output={output}: there is no folder {output.parent}')
+    check_output('--output', output)
     search = Search(workdir, settings, changes, say)
     limits = parse_targets(targets, settings.cost, search.unit)
     say(search.line())

@@ -207,7 +207,7 @@ def _check_split(config, trained) -> None:
         if config[field] != trained[field]:
             raise ValueError(
                 f'config.{field}={config[field]!r}: the network was trained with '
-                f'{trained[field]!r}, which keeps other images for the search'
+                f'{field}={trained[field]!r}, which keeps other images for the search'
             )
 
 
