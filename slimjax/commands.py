@@ -21,11 +21,15 @@ from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
 from slimjax.train.runs import final_split, image_shape, make_run
 from slimjax.train.state import abstract_variables
+from slimjax.train.trained import stored_config
 from slimjax.variables import check_shapes
 from slimjax.whole_file import whole_file
 from slimjax.width import width_name
 
 Say = Callable[[str], None]
+# What a trained network holds to: images on other scales, or of folds among whose
+# training images its own test images are.
+_KEPT = ('mean', 'std', 'folds', 'fold')
 # What is asked of the widths of a training run, at values that ask nothing.
 _UNTRAINED = {
     'sandwich': 0,
@@ -98,8 +102,9 @@ def evaluate_workdir(
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint is of another network, or of a run that was stopped
-            before it first measured the statistics of widths that it only draws.
+        ValueError: the checkpoint is of another network, of images normalised
+            otherwise or of another fold, or of a run that was stopped before it first
+            measured the statistics of widths that it only draws.
     """
     run, params, stats, meta = _trained(config, workdir)
     where = f'the checkpoint in {workdir}'
@@ -134,8 +139,8 @@ def calibrate_workdir(
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint is of another network or a detector, or the new
-            workdir exists.
+        ValueError: the checkpoint is of another network or a detector, of images
+            normalised otherwise or of another fold, or the new workdir exists.
     """
     output = pathlib.Path(workdir, 'calibrated')
     if config.detector:
@@ -177,11 +182,25 @@ def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
     checkpoint = load_variables(workdir)
     config = ml_collections.ConfigDict(config)
     config.update(_UNTRAINED)
+    _check_kept(config, checkpoint.meta.get('config'), workdir)
     run = make_run(config)
     params, _ = abstract_variables(run.model, run.image_shape)
     check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
     return run, params, stats, checkpoint.meta
+
+
+def _check_kept(config, trained: Mapping[str, Any] | None, workdir) -> None:
+    """Other values would give scores that mean nothing; what is imported has none."""
+    if trained is None:
+        return
+    trained = stored_config(trained)
+    for name in _KEPT:
+        if config[name] != trained[name]:
+            raise ValueError(
+                f'config.{name}={config[name]}: the network in {workdir} was trained '
+                f'with {name}={trained[name]}'
+            )
 
 
 def _check_measured(stats: Mapping[str, Any], where: str) -> None:

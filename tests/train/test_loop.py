@@ -73,12 +73,25 @@ def test_averaged_weights_are_calibrated_before_they_are_scored(tmp_path):
         assert again['widths'][name]['top1'] == pytest.approx(scores['top1'])
 
 
-def test_should_stop_saves_and_returns_nothing(tmp_path):
-    said = []
-    assert train(
-        tiny_config(), tmp_path, should_stop=lambda: True, say=said.append
-    ) is (None)
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory):
+    workdir, said = tmp_path_factory.mktemp('stopped'), []
+    result = train(tiny_config(), workdir, should_stop=lambda: True, say=said.append)
+    return workdir, result, said
+
+
+def test_should_stop_saves_and_returns_nothing(stopped):
+    _, result, said = stopped
+    assert result is None
     assert said[-1] == 'stopped at step 1; saved'
+
+
+@pytest.mark.parametrize(('name', 'value'), [('mean', (0.1,) * 3), ('folds', 5)])
+@pytest.mark.parametrize('command', ['evaluate_workdir', 'calibrate_workdir'])
+def test_a_network_is_looked_at_as_it_was_trained(stopped, name, value, command):
+    config = tiny_config(**{name: value})
+    with pytest.raises(ValueError, match=rf'config.{name}=.*was trained with {name}='):
+        getattr(commands, command)(config, stopped[0], say=SAY)
 
 
 def test_metrics_of_later_steps_and_cut_lines_are_dropped_on_resume(tmp_path):
