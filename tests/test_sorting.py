@@ -85,6 +85,44 @@ def test_channels_of_a_residual_connection_are_sorted_together():
             assert (np.diff(sums) <= 1e-12).all()
 
 
+def norm_of_one_layer(params):
+    return params['stage1_block2']['conv1']['norm']['0.25']
+
+
+def test_scales_of_norms_fall():
+    model, variables, _ = trained('resnet14', 0.25, jnp.float32, stage_sizes=(2,))
+    after = slimjax.sort_channels(model, variables, 'bn_scale', image_shape=SHAPE)
+    scales = np.abs(norm_of_one_layer(after['params'])['scale'])
+    assert len(set(scales.tolist())) == len(scales)
+    assert (np.diff(scales) < 0).all()
+
+
+def test_what_a_channel_costs_the_loss_falls():
+    with jax.enable_x64(True):
+        model, variables, images = trained('resnet14', 0.25, stage_sizes=(2,))
+        labels = jnp.array([0, 1, 2])
+        batch = {'image': images, 'label': labels}
+        after = slimjax.sort_channels(model, variables, 'taylor', batch=batch)
+        norm = norm_of_one_layer(after['params'])
+
+        def loss(gates):
+            gated = jax.tree.map(lambda leaf: leaf * gates, norm)
+            layer = {**after['params']['stage1_block2']['conv1']}
+            layer['norm'] = {'0.25': gated}
+            block = {**after['params']['stage1_block2'], 'conv1': layer}
+            params = {**after['params'], 'stage1_block2': block}
+            logits = model.apply({**after, 'params': params}, images)
+            return -jax.nn.log_softmax(logits)[jnp.arange(3), labels].mean()
+
+        # By differences, as far as they tell what closing each gate would change.
+        channels = len(norm['scale'])
+        steps = 1e-5 * jnp.eye(channels)
+        losses = jax.jit(jax.vmap(loss))(1 + jnp.concatenate([steps, -steps]))
+        changes = (losses[:channels] - losses[channels:]) / 2e-5
+        assert np.unique(changes).size > channels / 2
+        assert (np.diff(changes**2) <= 1e-9 * np.max(changes**2)).all()
+
+
 def test_colours_and_classes_stay_where_they_are():
     model, variables, _ = trained('resnet14', 0.25, jnp.float32)
     after = slimjax.sort_channels(model, variables, image_shape=SHAPE)['params']

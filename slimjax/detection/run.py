@@ -188,7 +188,7 @@ class DetectionRun(Run):
         mapped = pmapped(inner, donate=True)
         programs, buckets = {}, self._train_buckets
         if jax.process_count() == 1:
-            bar = report.Bar(len(buckets), say)
+            bar = report.Bar(say)
             for place, bucket in enumerate(buckets, start=1):
                 lowered = mapped.lower(state, self._blank_batch(bucket))
                 programs[bucket] = lowered.compile()

@@ -201,20 +201,17 @@ class Bar:
     On a terminal it is drawn over itself; elsewhere each eighth is a line.
 
     Args:
-        total: number of things to do.
         say: prints a line for a person.
         stream: what may be a terminal; None for the standard output.
 
     Example:
-        >>> bar = Bar(2, print)
+        >>> bar = Bar(print)
         >>> bar(1, 2, 'width 1.0')
         compiling [########        ] 1/2, width 1.0
     """
 
-    def __init__(
-        self, total: int, say: Callable[[str], None], stream: TextIO | None = None
-    ):
-        self._total, self._say, self._stream = total, say, stream or sys.stdout
+    def __init__(self, say: Callable[[str], None], stream: TextIO | None = None):
+        self._say, self._stream = say, stream or sys.stdout
         self._terminal = say is print and self._stream.isatty()
         self.done = 0
 

@@ -204,7 +204,8 @@ class Run:
     ) -> Callable[[int, TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
         """Returns the mapped training step; compiles it and says what memory it needs.
 
-        Several processes compile it with its first call, and do not know before.
+        Several processes do not know that memory, and compile the step of an S-Net with
+        its first call.
 
         Args:
             state: placed by `replicated`.
@@ -230,13 +231,11 @@ class Run:
             self.model, self.optimizer, self.config, self.sandwich, self.image_shape
         )
         widths = self.sandwich.all_widths(range(start, self.total_steps))
-        if jax.process_count() > 1:
-            say(f'{len(widths)} widths are each compiled when a step first trains them')
-            return step
-        bar = report.Bar(len(widths) + 2, say)
+        bar = report.Bar(say)
         step.warm_up(state, self._blank_batch(), widths, bar)
         say(f'{step.programs} widths will be trained, {bar.done} programs are compiled')
-        say(report.memory_line(step.temporary_bytes(), state, state.params))
+        if jax.process_count() == 1:
+            say(report.memory_line(step.temporary_bytes(), state, state.params))
         return step
 
     def _blank_batch(self):

@@ -47,6 +47,10 @@ def universal_metric_names(sandwich: Sandwich) -> tuple[str, ...]:
     return (*(f'{m}/{name}' for name in names for m in ('loss', 'top1')), 'grad_norm')
 
 
+def _title(width: float) -> str:
+    return f'width {width_name(width)}'
+
+
 def network_at(model: SlimmableClassifier, width: float) -> SlimmableClassifier:
     """Returns a model whose variables are those of `model`, run at `width` alone.
 
@@ -118,15 +122,7 @@ class UniversalStep:
         stop = batch.pop('stop', None)
         widths = self._sandwich.widths(step)
         inputs = self._prepare(state.step, batch)
-        kept = self._kept(state.stats)
-        total, teacher, scores = None, None, []
-        for width in widths:
-            program = self._program(width)
-            if total is None:
-                total, score, teacher = program(state.params, kept, inputs)
-            else:
-                total, score = program(state.params, inputs, teacher, total)
-            scores.append(score)
+        total, scores = self._summed(state, inputs, widths)
         state, metrics = self._update(state, total, {'scores': scores, 'stop': stop})
         drawn = metrics.pop('drawn')
         # Each by its name, ahead of their mean: so that an error names the width.
@@ -137,6 +133,26 @@ class UniversalStep:
         }
         return state, named | metrics
 
+    def _summed(
+        self,
+        state: TrainState,
+        inputs: Mapping[str, Array],
+        widths: Sequence[float],
+        done: Callable[[int, float], None] = lambda count, width: None,
+    ):
+        """Runs `widths`, widest first; returns their sums and scores."""
+        kept = self._kept(state.stats)
+        total, teacher, scores = None, None, []
+        for count, width in enumerate(widths, start=1):
+            program = self._program(width)
+            if total is None:
+                total, score, teacher = program(state.params, kept, inputs)
+            else:
+                total, score = program(state.params, inputs, teacher, total)
+            scores.append(score)
+            done(count, width)
+        return total, scores
+
     def warm_up(
         self,
         state: TrainState,
@@ -144,7 +160,11 @@ class UniversalStep:
         widths: Sequence[float],
         progress: Progress,
     ) -> None:
-        """Compiles the programs of `widths`, and those that every step needs.
+        """Compiles the programs of `widths`, and what comes before and after them.
+
+        Several processes do so by running them once, all but the update, which is
+        compiled by the first step: ahead of time, pmap takes the batch of all
+        processes, which none has.
 
         Args:
             state: placed by `replicated`; it is not changed.
@@ -152,6 +172,17 @@ class UniversalStep:
             widths: those that are going to be trained, widest first.
             progress: told of each program.
         """
+        if jax.process_count() > 1:
+            total = len(widths) + 1
+            inputs = self._prepare(state.step, batch)
+            progress(1, total, 'images')
+            self._summed(
+                state,
+                inputs,
+                widths,
+                lambda count, width: progress(count + 1, total, _title(width)),
+            )
+            return
         total = len(widths) + 2
         self._prepare = self._compiled(self._prepare, state.step, batch)
         progress(1, total, 'images')
@@ -169,7 +200,7 @@ class UniversalStep:
                 else (state.params, inputs, teacher, sums)
             )
             self._programs[width] = self._compiled(self._mapped(width), *arguments)
-            progress(count, total, f'width {width_name(width)}')
+            progress(count, total, _title(width))
         rest = {'scores': [score] * self._sandwich.count, 'stop': None}
         self._update = self._compiled(self._update, state, sums, rest)
         progress(total, total, 'update')
