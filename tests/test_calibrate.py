@@ -123,6 +123,90 @@ def test_both_methods_are_a_float64_oracle_on_one_device(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+class ImageNet(nn.Module):
+    """Two convolutions of two groups, the second of 1 x 1 px."""
+
+    widths: tuple = WIDTHS
+
+    @nn.compact
+    def __call__(self, x, *, width=1.0, train=False):
+        options = {'feature_group_count': 2, 'dtype': x.dtype, 'param_dtype': x.dtype}
+        for size in (3, 1):
+            x = slimjax.SlimConv(8, size, use_bias=False, **options)(x, width=width)
+            norm = slimjax.SwitchableBatchNorm(
+                self.widths,
+                channels={w: int(8 * w) for w in self.widths},
+                mode='shared_affine',
+                groups=2,
+                param_dtype=x.dtype,
+            )
+            x = nn.relu(norm(x, width=width, train=train))
+        return x.mean((1, 2))
+
+
+def grouped_oracle(params, batches, width, method):
+    """The statistics of both norms; of each group, the first channels are there."""
+    values, found = batches, []
+    of_group = int(4 * width)
+    active = [*range(of_group), *range(4, 4 + of_group)]
+    for layer, size in enumerate((3, 1)):
+        kernel = params[f'SlimConv_{layer}']['kernel'][..., active]
+        edge = [(0, 0), *2 * [(size // 2, size // 2)], (0, 0)]
+        values = [
+            np.concatenate(
+                [
+                    np.einsum(
+                        'nhwcij,ijco->nhwo',
+                        np.lib.stride_tricks.sliding_window_view(
+                            np.pad(part, edge), (size, size), (1, 2)
+                        ),
+                        kernel[:, :, : part.shape[-1], outputs],
+                    )
+                    for part, outputs in zip(
+                        np.split(x, 2, -1),
+                        (slice(of_group), slice(of_group, None)),
+                        strict=True,
+                    )
+                ],
+                -1,
+            )
+            for x in values
+        ]
+        flat = [x.reshape(-1, len(active)) for x in values]
+        whole = np.concatenate(flat)
+        mean, var = whole.mean(0), whole.var(0, ddof=1)
+        found.append({'mean': mean, 'var': var})
+        affine = params[f'SwitchableBatchNorm_{layer}']['affine']
+        scale, bias = (np.asarray(affine[n])[active] for n in ('scale', 'bias'))
+        values = [
+            np.maximum(0, (x - m) / np.sqrt(v + 1e-5) * scale + bias)
+            for x, (m, v) in zip(values, _used(flat, mean, var, method), strict=True)
+        ]
+    return {f'SwitchableBatchNorm_{layer}': found[layer] for layer in range(2)}
+
+
+@pytest.mark.parametrize('method', ['pooled', 'sequential'])
+def test_statistics_of_images_and_groups_are_an_oracle(method):
+    rng = np.random.default_rng(0)
+    batches = [
+        rng.normal(loc, scale, (4, 5, 6, 4)) for loc, scale in ((0, 1), (2, 0.5))
+    ]
+    with jax.enable_x64(True):
+        model = ImageNet()
+        variables = model.init(jax.random.key(0), batches[0])
+        params = jax.tree.map(
+            lambda leaf: rng.normal(0.5, 0.5, leaf.shape), variables['params']
+        )
+        variables = {**variables, 'params': params}
+        found = slimjax.calibrate(model, variables, batches, (NEW,), method=method)
+        expected = grouped_oracle(params, batches, NEW, method)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+            found[slimjax.stats_collection(NEW)],
+            expected,
+        )
+
+
 def test_sequential_statistics_reproduce_themselves_and_pooled_ones_do_not():
     model, variables, batches = problem()
     said = []
