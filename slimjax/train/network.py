@@ -61,7 +61,8 @@ def build_model(
     return model
 
 
-@functools.lru_cache(maxsize=8)
+# As many as a comparison has networks, each of which is built again for every seed.
+@functools.lru_cache(maxsize=64)
 def network_costs(
     model: SlimmableClassifier | SlimmableRCNN, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
