@@ -118,7 +118,7 @@ class Calibrator:
         preprocess: Callable[[Array], Array] = lambda images: images,
         average_shared: bool = False,
     ):
-        own = widest_first(model.widths)
+        own = tuple(pass_keywords(model))
         if isinstance(widths, int | float | str | ChannelTable):
             raise ValueError(f'widths={widths!r}: a sequence of widths is expected')
         asked = [_named(width, own) for width in widths] if widths is not None else own
@@ -126,6 +126,8 @@ class Calibrator:
         new = [width for width in self.widths if width not in own]
         for width in new:
             _check_stored(width, own)
+        if new:
+            pass_keywords(model, new)  # Refused where it has none to choose from.
         self._model = model.clone(widths=(*model.widths, *new)) if new else model
         self._keywords = pass_keywords(self._model)
         self._preprocess, self._average_shared = preprocess, average_shared

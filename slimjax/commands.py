@@ -7,12 +7,10 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from slimjax.config import check
 from slimjax.evaluate import Results
 from slimjax.insight.table import results_table
-from slimjax.models.grid import width_grid
 from slimjax.train.checkpoint import Checkpoints, load_variables
 from slimjax.train.loop import train
 from slimjax.train.network import build_model, network_costs
@@ -20,11 +18,12 @@ from slimjax.train.parallel import replicated
 from slimjax.train.plan import Plan
 from slimjax.train.report import jsonable, silent
 from slimjax.train.runs import final_split, image_shape, make_run
+from slimjax.train.sandwich import make_sandwich
 from slimjax.train.state import abstract_variables
-from slimjax.train.trained import stored_config
+from slimjax.train.trained import check_measured, stored_config, stored_widest
 from slimjax.variables import check_shapes
 from slimjax.whole_file import whole_file
-from slimjax.width import width_name
+from slimjax.width import widest, width_name
 
 Say = Callable[[str], None]
 # What a trained network holds to: images on other scales, or of folds among whose
@@ -76,8 +75,9 @@ def describe(
     results = {'model': config.detector or config.model, **network_costs(model, shape)}
     say(results_table(results))
     say(f'stored: {results["stored_params"]:,} parameters serve all widths')
-    if config.sandwich:
-        say(width_grid(model, shape, config.width_grid).line())
+    sandwich = make_sandwich(config, model, shape)
+    if sandwich is not None:
+        say(sandwich.grid.line())
     if plan is not None:
         results['topology'] = plan.results()
     return results
@@ -108,8 +108,11 @@ def evaluate_workdir(
     """
     run, params, stats, meta = _trained(config, workdir)
     where = f'the checkpoint in {workdir}'
-    check_shapes(abstract_variables(run.model, run.image_shape)[1], stats, where)
-    _check_measured(stats, where)
+    expected = abstract_variables(run.model, run.image_shape)[1]
+    # Some of its widths may be asked for.
+    stats = {name: tree for name, tree in stats.items() if name in expected}
+    check_shapes(expected, stats, where)
+    check_measured(stats, where)
     results = describe(run.config, say=silent)
     results = _with_scores(results, run.evaluate(params, stats, split))
     results |= {'split': split, 'step': meta['step']}
@@ -182,8 +185,16 @@ def _trained(config: ml_collections.ConfigDict, workdir: str | pathlib.Path):
     checkpoint = load_variables(workdir)
     config = ml_collections.ConfigDict(config)
     config.update(_UNTRAINED)
+    if not config.detector:
+        config.best_metric = 'top1'  # Of all widths, whichever they are.
     _check_kept(config, checkpoint.meta.get('config'), workdir)
     run = make_run(config)
+    stored, most = stored_widest(checkpoint.meta), widest(run.model.widths)
+    if stored not in (None, most):
+        raise ValueError(
+            f'config.widths={tuple(map(width_name, run.model.widths))}: the widest of '
+            f'the network in {workdir}, {width_name(stored)}, has to be among them'
+        )
     params, _ = abstract_variables(run.model, run.image_shape)
     check_shapes(params, checkpoint.params, f'the checkpoint in {workdir}')
     params, stats = replicated((checkpoint.params, checkpoint.stats))
@@ -201,23 +212,6 @@ def _check_kept(config, trained: Mapping[str, Any] | None, workdir) -> None:
                 f'config.{name}={config[name]}: the network in {workdir} was trained '
                 f'with {name}={trained[name]}'
             )
-
-
-def _check_measured(stats: Mapping[str, Any], where: str) -> None:
-    """Statistics as they are made would give a score that means nothing."""
-
-    def is_new(collection):
-        leaves = jax.tree_util.tree_leaves_with_path(collection)
-        return all(
-            np.all(np.asarray(leaf) == (path[-1].key == 'var')) for path, leaf in leaves
-        )
-
-    new = [name for name, collection in stats.items() if is_new(collection)]
-    if 0 < len(new) < len(stats):
-        raise ValueError(
-            f'{where} has no statistics yet in {", ".join(new)}: train on to the first '
-            'evaluation, or compute them by --mode=calibrate'
-        )
 
 
 def _with_scores(results: dict[str, Any], scores: Results) -> dict[str, Any]:

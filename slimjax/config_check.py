@@ -80,6 +80,11 @@ def check_together(
             f'config.accumulate_steps={config.accumulate_steps} does not divide '
             f'batch_size={config.batch_size}'
         )
+    if config.ema_decay and config.param_dtype == 'bfloat16':
+        raise ValueError(
+            f"config.ema_decay={config.ema_decay}: with param_dtype='bfloat16', which "
+            'tells no steps so small apart, averages would stand still; allowed is 0.0'
+        )
     if config.fold and config.fold >= config.folds:
         raise ValueError(
             f'config.fold={config.fold}: folds={config.folds} has none of that number'
@@ -169,3 +174,9 @@ def _check_frozen(
                 f'config.{name}={config[name]}: with frozen_width={frozen}, only wider '
                 f'widths are trained; allowed is {type(config[name])()}'
             )
+    if config['ema_decay']:
+        raise ValueError(
+            f'config.ema_decay={config["ema_decay"]}: with frozen_width={frozen}, '
+            'averages would change by rounding, and their statistics are computed '
+            'anew; allowed is 0.0'
+        )

@@ -392,6 +392,18 @@ def test_a_network_without_our_norms_is_refused():
         slimjax.calibrate(Plain(), variables, [images])
 
 
+def test_a_network_that_does_not_say_its_widths_is_refused():
+    class Nameless(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, width=1.0):
+            return slimjax.SwitchableBatchNorm()(x, width=width, train=False)
+
+    images = np.ones((4, 2), np.float32)
+    variables = Nameless().init(jax.random.key(0), images)
+    with pytest.raises(ValueError, match='Nameless has no field `widths`'):
+        slimjax.calibrate(Nameless(), variables, [images])
+
+
 def test_statistics_of_a_width_that_is_not_there_have_no_gap():
     with pytest.raises(ValueError, match=r'no statistics of width 0\.3'):
         slimjax.statistics_gap({}, {}, 0.3)

@@ -15,6 +15,8 @@ from slimjax.width import ChannelTable, Rounding, widest_first, width_name
 
 # What a width can be: a whole number of these, see `slimjax.width.canonical`.
 _UNIT = 1_000_000
+# More than there are distinct networks.
+_MOST_POINTS = 10_000
 # No rounding of a usable network goes up and down again within so small a step.
 _COARSE = 250
 
@@ -70,8 +72,9 @@ def width_grid(
             1/16; 0 for any width there is.
 
     Raises:
-        ValueError: widths that are channel tables or only one, or a step that is
-            negative or no shorter than the range.
+        ValueError: widths that are channel tables, or only one, or all one network; or
+            a step that is negative, no shorter than the range, or less than a
+            10,000th of it.
 
     Example:
         >>> import slimjax
@@ -93,7 +96,18 @@ def width_grid(
             f'width_grid={step}: allowed is 0, for any width, to below '
             f'{(high - low) / _UNIT}, which is {high / _UNIT} - {low / _UNIT}'
         )
+    if step and (high - low) / _UNIT > _MOST_POINTS * step:
+        raise ValueError(
+            f'width_grid={step}: more than {_MOST_POINTS:,} points lie between '
+            f'{low / _UNIT} and {high / _UNIT}; take a coarser grid, or 0, for any '
+            'width'
+        )
     rules = _rules(model, image_shape)
+    if _channels(rules, low) == _channels(rules, high):
+        raise ValueError(
+            f'widths={tuple(map(width_name, known))}: the ends of the range have the '
+            'same channels in every layer'
+        )
     if step:
         return _of_points(_multiples(low, high, step), rules)
     return _of_range(low, high, rules)

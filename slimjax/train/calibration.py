@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from slimjax.calibrate import Calibrator
 from slimjax.data.augment import normalize
 from slimjax.data.sources import sample
-from slimjax.norm import SHARED_STATS
+from slimjax.norm import SHARED_STATS, stats_collection
 from slimjax.train.parallel import replicated
 from slimjax.train.state import TrainState
 from slimjax.width import canonical
@@ -49,6 +49,11 @@ class RunCalibration:
                 "can be right for one at a time only; allowed is 'pooled', for the "
                 'mean of theirs'
             )
+
+    @property
+    def measured_later(self) -> list[str]:
+        """The collections that hold nothing before an evaluation."""
+        return [stats_collection(width) for width in self._drawn]
 
     def count(self) -> int:
         """Returns the number of images: those wanted, and what fills the last batch.

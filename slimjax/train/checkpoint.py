@@ -11,6 +11,7 @@ whatever has a step's name is whole, in whatever moment a run is killed.
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import shutil
@@ -120,10 +121,10 @@ class Checkpoints:
     def best(self) -> int | None:
         """The step of the checkpoint with the highest score, or None.
 
-        Of equals, the earliest.
+        Of equals, the earliest; NaN is the lowest.
         """
         scored = [
-            (checkpoint.metrics[SCORE], -checkpoint.step)
+            (_comparable(checkpoint.metrics[SCORE]), -checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics
         ]
@@ -297,6 +298,10 @@ def load_variables(path: str | pathlib.Path) -> Checkpoint:
             raise FileNotFoundError(f'{path} holds no checkpoint')
         averaged = checkpoints.meta(step).get('averaged', False)
         return checkpoints.load(step, average=averaged)
+
+
+def _comparable(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
 
 
 def _on_host(tree: Any) -> Any:

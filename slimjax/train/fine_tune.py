@@ -10,7 +10,7 @@ from slimjax.detection.create import with_backbone
 from slimjax.train.checkpoint import Checkpoint, load_variables
 from slimjax.train.run import Run
 from slimjax.train.state import TrainState
-from slimjax.train.trained import open_network
+from slimjax.train.trained import open_network, stored_widest
 from slimjax.train.transplant import transplanted
 from slimjax.variables import split_variables
 from slimjax.width import ChannelTable, widest, width_name
@@ -62,7 +62,7 @@ def fine_tuned(state: TrainState, run: Run, say: Callable[[str], None]) -> Train
         say(f'not in {config.init_from}, so new: {", ".join(fresh)}')
     if len(fresh) == len(jax.tree.leaves((params, stats))):
         raise ValueError(f'config.init_from={config.init_from!r} is of another network')
-    return _with(state, params, stats)
+    return _with(state, run, params, stats)
 
 
 def _resized(checkpoint: Checkpoint, run: Run) -> bool:
@@ -70,11 +70,7 @@ def _resized(checkpoint: Checkpoint, run: Run) -> bool:
     meta, most = checkpoint.meta, widest(run.model.widths)
     if meta.get('model') != run.config.model or isinstance(most, ChannelTable):
         return False
-    try:
-        stored = max(float(name) for name in meta['widths'] if not name.isdigit())
-    except ValueError:  # Channel tables have other names.
-        return False
-    return stored != most
+    return stored_widest(meta) not in (None, most)
 
 
 def _transplanted(state: TrainState, run: Run, say) -> TrainState:
@@ -88,7 +84,7 @@ def _transplanted(state: TrainState, run: Run, say) -> TrainState:
     names = ', '.join(map(width_name, other.model.widths))
     say(f'starting from the slice that is shared with {where}, of widths {names}')
     params, stats = split_variables(variables)
-    return _with(state, params, stats)
+    return _with(state, run, params, stats)
 
 
 def _of_classifier(
@@ -102,10 +98,13 @@ def _of_classifier(
         variables = with_backbone(own, classifier)
     params, stats = split_variables(variables)
     say(f'the backbone is that of {where}; all else is new')
-    return _with(state, params, stats)
+    return _with(state, run, params, stats)
 
 
-def _with(state: TrainState, params, stats) -> TrainState:
+def _with(state: TrainState, run: Run, params, stats) -> TrainState:
     """A state whose averages, if it has any, start from the same weights."""
+    if run.config.sandwich:
+        # Those of another network would look as if they had been measured.
+        stats |= {name: state.stats[name] for name in run.calibration.measured_later}
     average = state.average and state.average.replace(params=params, stats=stats)
     return state.replace(params=params, stats=stats, average=average)

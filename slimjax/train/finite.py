@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from slimjax.norm import SHARED_STATS
 from slimjax.train.state import TrainState
+
+# What the metrics of whichever width a step trains are called.
+IN_TURN = 'in_turn'
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -70,7 +74,12 @@ def with_hidden(metrics: Mapping[str, Array], stats: Any) -> dict[str, Array]:
     found = dict(metrics)
     for name, loss in metrics.items():
         metric, _, width = name.partition('/')
-        own = jax.tree.leaves(stats.get(f'batch_stats_{width}', {}))
+        # What widths share is whose it may be; a width in turn is any.
+        own = jax.tree.leaves(
+            stats
+            if width == IN_TURN
+            else [stats.get(each) for each in (f'batch_stats_{width}', SHARED_STATS)]
+        )
         if metric == 'loss' and own:
             finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in own]).all()
             found[name] = jnp.where(finite, loss, jnp.nan)

@@ -16,8 +16,6 @@ from slimjax.data import pipeline
 from slimjax.data.sources import load_source
 from slimjax.evaluate import Results, evaluate, make_eval_step
 from slimjax.insight.memory import temporary_bytes
-from slimjax.models.grid import width_grid
-from slimjax.norm import SHARED_STATS
 from slimjax.train import report
 from slimjax.train.calibration import RunCalibration
 from slimjax.train.frozen import freeze
@@ -30,7 +28,7 @@ from slimjax.train.parallel import (
     shared_between_devices,
     split_over_devices,
 )
-from slimjax.train.sandwich import Sandwich
+from slimjax.train.sandwich import make_sandwich
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import TrainState, create_state
 from slimjax.train.step import Batch, make_train_step, metric_names
@@ -69,7 +67,9 @@ class Run:
         train = self.source('train')
         self.clock = Clock(len(train), config.batch_size)
         self.schedule = learning_rate(config, self.clock)
-        self.sandwich = self._sandwich()
+        self.sandwich = make_sandwich(
+            config, self.model.clone(axis_name=None), self.image_shape
+        )
         self.optimizer = self._optimizer()
         self.metric_names = self._metric_names()
         scheduled = self.clock.steps(config, 'train')
@@ -90,30 +90,6 @@ class Run:
         if self.sandwich is None:
             return metric_names(self.model.widths, self.config)
         return universal_metric_names(self.sandwich)
-
-    def _sandwich(self) -> Sandwich | None:
-        config = self.config
-        if not config.sandwich:
-            return None
-        if SHARED_STATS in self.model.stats_collections():
-            raise ValueError(
-                f'config.model_fields: with sandwich={config.sandwich}, the statistics '
-                f"of {config.model}'s tail cannot be right for all widths; set "
-                'model_fields.private_tail_stats=True'
-            )
-        try:
-            grid = width_grid(
-                self.model.clone(axis_name=None), self.image_shape, config.width_grid
-            )
-            if len(grid.widths) > config.max_programs:
-                raise ValueError(
-                    f'max_programs={config.max_programs}: {len(grid.widths)} distinct '
-                    f'networks are more; allow them, or take a coarser width_grid than '
-                    f'{config.width_grid}, such as 0.03125'
-                )
-            return Sandwich(grid, config.sandwich, config.seed)
-        except ValueError as error:
-            raise ValueError(f'config.{error}') from None
 
     def source(self, split: str):
         """Returns the examples of `'train'`, `'validation'`, `'test'` or `'search'`."""
@@ -143,7 +119,16 @@ class Run:
         return size, size, self.config.image_channels
 
     def check_from_scratch(self) -> None:
-        """Refuses a run that cannot start from weights drawn at random; any can."""
+        """Refuses a run that cannot start from weights drawn at random.
+
+        Raises:
+            ValueError: of a frozen width, they would stay as they were drawn.
+        """
+        if frozen := self.config.frozen_width:
+            raise ValueError(
+                f"config.frozen_width={frozen}: with init_from='', the frozen weights "
+                'are drawn at random and stay so; start from a trained network'
+            )
 
     def new_state(self) -> TrainState:
         """Returns the state at step 0."""

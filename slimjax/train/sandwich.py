@@ -5,11 +5,14 @@ for each step, as a function of the seed and the step alone.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from slimjax.models.grid import WidthGrid
+from slimjax.models.common import SlimmableClassifier
+from slimjax.models.grid import WidthGrid, width_grid
+from slimjax.norm import SHARED_STATS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +83,47 @@ class Sandwich:
             if len(found) == len(self.grid.widths):
                 break
         return tuple(sorted(found, reverse=True))
+
+
+def make_sandwich(
+    config: Mapping[str, Any],
+    model: SlimmableClassifier,
+    image_shape: tuple[int, int, int],
+) -> Sandwich | None:
+    """Returns the rule of a config; None where every step trains all widths.
+
+    Args:
+        config: complete: `sandwich`, `width_grid`, `max_programs`, `seed` and `model`.
+        model: what it describes, under no mapped axis.
+        image_shape: height and width in pixels, and channels.
+
+    Raises:
+        ValueError: names the field, before anything is compiled.
+
+    Example:
+        >>> import slimjax
+        >>> fields = {'norm': 'shared_affine', 'stage_sizes': (1,)}
+        >>> model = slimjax.create_model('resnet14', widths=(0.5, 1.0), **fields)
+        >>> config = {'sandwich': 3, 'width_grid': 0.25, 'max_programs': 256, 'seed': 0}
+        >>> make_sandwich(config, model, (32, 32, 3)).grid.widths
+        (0.5, 0.75, 1.0)
+    """
+    if not config['sandwich']:
+        return None
+    if SHARED_STATS in model.stats_collections():
+        raise ValueError(
+            f'config.model_fields: with sandwich={config["sandwich"]}, the statistics '
+            f"of {config['model']}'s tail cannot be right for all widths; set "
+            'model_fields.private_tail_stats=True'
+        )
+    try:
+        grid = width_grid(model, image_shape, config['width_grid'])
+        if len(grid.widths) > config['max_programs']:
+            raise ValueError(
+                f'max_programs={config["max_programs"]}: {len(grid.widths)} distinct '
+                f'networks are more; allow them, or take a coarser width_grid than '
+                f'{config["width_grid"]}, such as 0.03125'
+            )
+        return Sandwich(grid, config['sandwich'], config['seed'])
+    except ValueError as error:
+        raise ValueError(f'config.{error}') from None

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from slimjax.data.augment import augment
 from slimjax.models.common import SlimmableClassifier
-from slimjax.train.finite import unless_finite, with_hidden
+from slimjax.train.finite import IN_TURN, unless_finite, with_hidden
 from slimjax.train.losses import correct_in_top, cross_entropy
 from slimjax.train.objective import (
     Aux,
@@ -28,10 +28,6 @@ from slimjax.variables import apply_train
 from slimjax.width import Width, widest_first, width_name
 
 Batch = Mapping[str, Array]
-
-
-# What the metrics of whichever width a step trains are called.
-_IN_TURN = 'in_turn'
 
 
 def trained_widths(
@@ -62,8 +58,8 @@ def metric_names(
     """
     config = config or {}
     names = [width_name(width) for width in trained_widths(widths, config)]
-    if config.get('reduce') == _IN_TURN:
-        names = [_IN_TURN]
+    if config.get('reduce') == IN_TURN:
+        names = [IN_TURN]
     return (*(f'{m}/{name}' for name in names for m in ('loss', 'top1')), 'grad_norm')
 
 
@@ -239,14 +235,14 @@ def _gradients_of(model: SlimmableClassifier, config: Mapping[str, Any]) -> Call
     widths, weights = trained_widths(model.widths, config), None
     if config['loss_weights']:
         weights = dict(zip(model.widths, config['loss_weights'], strict=True))
-    if config['reduce'] == _IN_TURN:
+    if config['reduce'] == IN_TURN:
         one = gradient_in_turn(loss_fn, widths, weights=weights)
 
         def in_turn(state, inputs):
             gradients, stats, result = accumulated(partial(one, state.step), parts)(
                 state.params, state.stats, inputs
             )
-            return gradients, stats, {_IN_TURN: result}
+            return gradients, stats, {IN_TURN: result}
 
         return in_turn
     shared = shares_stem(model)

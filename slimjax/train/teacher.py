@@ -9,12 +9,21 @@ from slimjax.train.parallel import pmapped, replicated
 from slimjax.train.run import Run
 from slimjax.train.state import TrainState
 from slimjax.train.step import Batch, make_inputs
-from slimjax.train.trained import open_classifier
+from slimjax.train.trained import open_network
 from slimjax.width import widest
 
 # What the two networks must have in common: a teacher that was trained on other folds
-# knows the student's test images.
-_SAME = ('image_size', 'image_channels', 'mean', 'std', 'num_classes', 'folds', 'fold')
+# knows the student's test images, or those that are kept for a search.
+_SAME = (
+    'image_size',
+    'image_channels',
+    'mean',
+    'std',
+    'num_classes',
+    'folds',
+    'fold',
+    'search_share',
+)
 
 
 class Teacher:
@@ -34,17 +43,26 @@ class Teacher:
 
     def __init__(self, run: Run):
         workdir = run.config.teacher
-        changes = [f'--config.data_dir={run.config.data_dir}']
         with about_field(run.config, 'teacher'):
-            trained = open_classifier(workdir, changes)
-        for name in _SAME:
-            own, theirs = run.config[name], trained.run.config[name]
-            if own != theirs:
+            trained = open_network(workdir)
+            if trained.config is None:
                 raise ValueError(
-                    f'config.teacher={workdir!r} has {name}={theirs}; the network that '
-                    f'it is to teach has {own}'
+                    f'{workdir} was imported, and does not say what images it is for: '
+                    'train or calibrate it first'
                 )
-        self._student, self._model = run, trained.run.model
+        own, theirs = (
+            {name: each[name] for name in _SAME}
+            for each in (run.config, trained.config)
+        )
+        own |= {'class_names': list(run.source('train').class_names)}
+        theirs |= {'class_names': trained.class_names}
+        for name, value in theirs.items():
+            if value != own[name]:
+                raise ValueError(
+                    f'config.teacher={workdir!r} has {name}={value}; the network that '
+                    f'it is to teach has {own[name]}'
+                )
+        self._student, self._model = run, trained.model
         self._variables = replicated(trained.variables)
         self._logits = pmapped(self._taught, in_axes=(None, None, 0), out_axes=0)
 

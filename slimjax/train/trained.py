@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 
 from slimjax.config import complete
 from slimjax.config_file import change
@@ -45,8 +46,8 @@ def open_run(workdir: str | pathlib.Path, changes: Sequence[str] = ()) -> Traine
 
     Raises:
         FileNotFoundError: there is no checkpoint, or no data.
-        ValueError: the checkpoint has no config, as an imported one, or changes that
-            make another network of it.
+        ValueError: the checkpoint has no config, as an imported one, changes that make
+            another network of it, or what `check_measured` refuses.
     """
     checkpoint = load_variables(workdir)
     if 'config' not in checkpoint.meta:
@@ -62,6 +63,7 @@ def open_run(workdir: str | pathlib.Path, changes: Sequence[str] = ()) -> Traine
         abstract_variables(run.model, run.image_shape), found, strict=True
     ):
         check_shapes(expected, own, where)
+    check_measured(checkpoint.stats, where)
     variables = {'params': checkpoint.params, **checkpoint.stats}
     return Trained(run, build_model(config), variables, checkpoint.meta)
 
@@ -96,6 +98,7 @@ class Network(NamedTuple):
             was imported. Of a backbone `'longest_side'` too, as images are not cut,
             and `'channel_order'`, in which the others stand.
         class_names: by the number of the class; of a backbone none.
+        config: that of its training, complete; None of a network that was imported.
     """
 
     model: SlimmableClassifier | PyramidBackbone
@@ -103,6 +106,7 @@ class Network(NamedTuple):
     image_shape: tuple[int, int, int]
     preprocessing: dict[str, Any] | None
     class_names: list[str]
+    config: ml_collections.ConfigDict | None
 
 
 def open_network(
@@ -120,12 +124,13 @@ def open_network(
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: what the checkpoint says and what it holds are two networks, or a
-            detector.
+            detector, or what `check_measured` refuses.
     """
     checkpoint = load_variables(workdir)
     meta = checkpoint.meta
+    check_measured(checkpoint.stats, f'the checkpoint in {workdir}')
     variables = {'params': checkpoint.params, **checkpoint.stats}
-    prepared = None
+    config = prepared = None
     if 'config' in meta:
         config = stored_config(meta['config'])
         if config.detector and not backbone:
@@ -140,7 +145,7 @@ def open_network(
                 else first_bucket(model.settings)
             )
             _check_variables(model, shape, variables, workdir)
-            return _backbone(model, variables, shape)
+            return _backbone(model, variables, shape, config)
         size = image_size or config.image_size
         shape = (size, size, config.image_channels)
         prepared = preprocessing(config)
@@ -151,7 +156,42 @@ def open_network(
         )
         shape = (image_size or 224, image_size or 224, 3)
     _check_variables(model, shape, variables, workdir)
-    return Network(model, variables, shape, prepared, list(meta['class_names']))
+    classes = list(meta['class_names'])
+    return Network(model, variables, shape, prepared, classes, config)
+
+
+def check_measured(stats: Mapping[str, Any], where: str) -> None:
+    """Refuses statistics of some widths that are as they were made.
+
+    Of widths that a sandwich only draws, they are measured at evaluations, before which
+    a run may be stopped; with them a width would give what means nothing.
+
+    Args:
+        stats: the collections of a checkpoint.
+        where: names it.
+
+    Raises:
+        ValueError: names the collections, and what to do.
+
+    Example:
+        >>> import pytest
+        >>> new, old = ({'norm': {'var': np.full(2, x)}} for x in (1.0, 0.3))
+        >>> with pytest.raises(ValueError, match=r'no statistics yet in batch_stats_1'):
+        ...     check_measured({'batch_stats_1.0': new, 'batch_stats_0.5': old}, 'It')
+    """
+
+    def is_new(collection):
+        leaves = jax.tree_util.tree_leaves_with_path(collection)
+        return all(
+            np.all(np.asarray(leaf) == (path[-1].key == 'var')) for path, leaf in leaves
+        )
+
+    new = [name for name, collection in stats.items() if is_new(collection)]
+    if 0 < len(new) < len(stats):
+        raise ValueError(
+            f'{where} has no statistics yet in {", ".join(new)}: train on to the first '
+            'evaluation, or compute them by --mode=calibrate'
+        )
 
 
 def _check_variables(model, shape, variables, workdir) -> None:
@@ -160,7 +200,7 @@ def _check_variables(model, shape, variables, workdir) -> None:
     check_shapes(expected, variables, f'the checkpoint in {workdir}')
 
 
-def _backbone(model, variables, shape) -> Network:
+def _backbone(model, variables, shape, config) -> Network:
     options = model.settings
     prepared = {
         'mean': [each / 255 for each in options.image_mean],
@@ -169,7 +209,7 @@ def _backbone(model, variables, shape) -> Network:
         'longest_side': options.longest_side,
         'channel_order': options.channel_order,
     }
-    return Network(*backbone_of(model, variables), shape, prepared, [])
+    return Network(*backbone_of(model, variables), shape, prepared, [], config)
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +224,27 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
         'std': list(config['std']),
         'resize': config['eval_resize'],
     }
+
+
+def stored_widest(meta: Mapping[str, Any]) -> float | None:
+    """Returns the widest multiplier that a checkpoint's kernels are stored for.
+
+    Args:
+        meta: of the checkpoint.
+
+    Returns:
+        None where it has channel tables, or does not say.
+
+    Example:
+        >>> stored_widest({'widths': ['0.25', '1.0']}), stored_widest({'widths': ['a']})
+        (1.0, None)
+    """
+    try:
+        # A table's name may be a number without a point.
+        names = [name for name in meta.get('widths', ()) if not name.isdigit()]
+        return max(map(float, names), default=None)
+    except ValueError:
+        return None
 
 
 def _number(name: str) -> float | str:

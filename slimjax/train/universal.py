@@ -27,7 +27,7 @@ from slimjax.train.step import (
     updated,
     width_scores,
 )
-from slimjax.width import width_name
+from slimjax.width import widest, width_name
 
 # What is called with the number of programs compiled, of all, and the last one's name.
 Progress = Callable[[int, int, str], None]
@@ -63,8 +63,8 @@ def network_at(model: SlimmableClassifier, width: float) -> SlimmableClassifier:
         >>> network_at(model, 0.6).widths
         (1.0, 0.6)
     """
-    widest = max(model.widths)
-    return model.clone(widths=(widest,) if width == widest else (widest, width))
+    most = widest(model.widths)
+    return model.clone(widths=(most,) if width == most else (most, width))
 
 
 class UniversalStep:

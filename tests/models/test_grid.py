@@ -85,6 +85,8 @@ def test_shufflenet_runs_at_any_width_and_is_unchanged_at_the_published_ones():
         ((1.0,), 0.0, r"widths=\('1.0',\): a range takes two width multipliers"),
         ((0.5, 1.0), 0.5, r'width_grid=0.5: allowed is 0, for any width, to below 0.5'),
         ((0.5, 1.0), -0.1, 'width_grid=-0.1'),
+        ((0.5, 1.0), 1e-9, 'width_grid=1e-09: more than 10,000 points'),
+        ((0.999, 1.0), 0.0, r"widths=\('1.0', '0.999'\): .* the same channels"),
     ],
 )
 def test_a_range_that_is_none_is_refused(widths, step, message):

@@ -17,6 +17,7 @@ from slimjax.train.finite import (
     check_finite,
     first_broken,
     not_finite,
+    with_hidden,
 )
 from slimjax.train.loop import train
 from slimjax.train.metrics import read_metrics
@@ -128,6 +129,15 @@ def test_a_broken_step_leaves_no_trace_where_it_is_skipped(limit):
     assert float(after.sums['count']) == 3 - limit
     trees = {'params': after.params, 'opt_state': after.opt_state}
     assert (not_finite(trees) == []) == bool(limit)
+
+
+@pytest.mark.parametrize(
+    ('name', 'collection'), [('in_turn', 'batch_stats_0.5'), ('0.5', 'batch_stats')]
+)
+def test_statistics_of_whichever_width_do_not_hide(name, collection):
+    stats = {collection: {'norm': {'var': jnp.array([1.0, jnp.inf])}}}
+    found = with_hidden({f'loss/{name}': jnp.float32(1.0)}, stats)
+    assert np.isnan(found[f'loss/{name}'])
 
 
 @pytest.mark.slow

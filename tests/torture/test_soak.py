@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from slimjax.train.checkpoint import Checkpoints
+from slimjax.train.checkpoint import Checkpoints, load_variables
 from tests.torture.damaging import state
 from tests.torture.trainings import Training, newest
 
@@ -51,6 +51,15 @@ def test_saves_with_rotation_leave_no_threads_files_or_folders(tmp_path):
     held = held_after_saves(tmp_path / 'checkpoints', 30)
     # The first ones start what is kept.
     assert list(held[10, :2]) == list(held[-1, :2]), held
+
+
+def test_a_score_that_is_no_number_is_the_worst(tmp_path):
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        for step, score in enumerate((float('nan'), -0.5, -0.1, -0.3), start=1):
+            checkpoints.save(state(step), {}, score)
+            checkpoints.wait()
+        assert checkpoints.best == 3
+        assert load_variables(tmp_path).meta['step'] == 3
 
 
 @pytest.mark.slow

@@ -229,11 +229,17 @@ def test_a_run_widens_another_whose_slice_and_scores_stay(tmp_path):
         ({'frozen_width': 0.3}, r'frozen_width=0\.3'),
         ({'frozen_width': 0.5, 'norm': 'shared'}, "norm='private' or 'shared_affine'"),
         ({'frozen_width': 0.5, 'loss_weights': (1.0, 1.0)}, r'loss_weights=.*is \(\)'),
+        ({'frozen_width': 0.5, 'ema_decay': 0.9}, r'ema_decay=0\.9: .* is 0\.0'),
     ],
 )
 def test_a_width_that_cannot_be_frozen_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         check(tiny_config(**changes))
+
+
+def test_no_width_is_frozen_as_it_was_drawn(tmp_path):
+    with pytest.raises(ValueError, match=r"frozen_width=0\.5: with init_from='', "):
+        train(tiny_config(frozen_width=0.5), tmp_path, say=silent)
 
 
 def test_all_that_is_wider_is_trained():

@@ -9,6 +9,7 @@ from slimjax.train.loop import train
 from slimjax.train.losses import cross_entropy
 from slimjax.train.metrics import read_metrics
 from slimjax.train.run import Run
+from slimjax.train.teacher import Teacher
 from slimjax.train.trained import open_run
 from slimjax.variables import apply_train
 from tests.train.runs import tiny_config
@@ -73,6 +74,20 @@ def test_a_teacher_that_does_not_fit_is_refused(teacher, tmp_path, changes, mess
         config[name] = value
     with pytest.raises(ValueError, match=message):
         train(config, tmp_path, say=silent)
+
+
+def test_a_teacher_that_knows_other_classes_is_refused(teacher, tmp_path, monkeypatch):
+    run = Run(student_config(teacher))
+    monkeypatch.setattr(
+        run.source('train'), 'class_names', [*map(str, range(9)), 'ten']
+    )
+    with pytest.raises(ValueError, match=r"has class_names=\['0', .*'ten'\]"):
+        Teacher(run)
+
+
+def test_how_a_teacher_was_trained_does_not_matter(teacher):
+    # 10 examples of each of 4 devices, which do not divide into groups of its 32.
+    Teacher(Run(student_config(teacher, batch_size=40, norm_batch='global')))
 
 
 def test_without_test_the_results_are_of_validation_and_the_test_is_left(teacher):

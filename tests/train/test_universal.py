@@ -18,7 +18,12 @@ from slimjax.train.sandwich import Sandwich
 from slimjax.train.schedule import Clock, learning_rate
 from slimjax.train.state import create_state
 from slimjax.train.step import make_train_step, metric_names
-from slimjax.train.universal import UniversalStep, universal_metric_names
+from slimjax.train.trained import open_network, open_run
+from slimjax.train.universal import (
+    UniversalStep,
+    network_at,
+    universal_metric_names,
+)
 from tests.train.runs import tiny_config
 from tests.train.test_step import assert_close, batches, config
 
@@ -195,8 +200,12 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     ):
         assert line in text
     train(universal_config(), parts, should_stop=lambda: True, say=said.append)
-    with pytest.raises(ValueError, match=r'no statistics yet in batch_stats_0\.75: '):
+    unmeasured = r'no statistics yet in batch_stats_0\.75: '
+    with pytest.raises(ValueError, match=unmeasured):
         commands.evaluate_workdir(universal_config(), parts, say=said.append)
+    for opened in (open_network, open_run):
+        with pytest.raises(ValueError, match=unmeasured):
+            opened(parts)
     train(universal_config(), parts, say=said.append)
     assert contents(parts) == contents(whole)
     # Drawn widths have statistics of their own all the same.
@@ -207,6 +216,30 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     output = commands.calibrate_workdir(close, whole, say=said.append)
     found = commands.evaluate_workdir(close, output, say=said.append)
     assert sorted(found['widths']) == ['0.95', '1.0']
+    ends = universal_config(widths=(0.5, 1.0))
+    found = commands.evaluate_workdir(ends, whole, say=said.append)
+    assert sorted(found['widths']) == ['0.5', '1.0']
+    narrow = universal_config(widths=(0.5, 0.75), best_metric='top1/0.75')
+    with pytest.raises(ValueError, match=r'widest of the network in .*, 1\.0, has to'):
+        commands.evaluate_workdir(narrow, whole, say=said.append)
+    # What is measured of one network is not of another that starts from it.
+    tuned = tmp_path / 'tuned'
+    another = universal_config(init_from=str(whole), learning_rate=0.1)
+    train(another, tuned, should_stop=lambda: True, say=said.append)
+    with pytest.raises(ValueError, match=unmeasured):
+        commands.evaluate_workdir(universal_config(), tuned, say=said.append)
+
+
+def test_a_widest_width_of_many_digits_is_the_one_it_is_rounded_to():
+    model = model_of((0.25, 0.1 * 7))
+    assert network_at(model, 0.7).widths == (0.7,)
+    assert network_at(model, 0.6).widths == (0.7, 0.6)
+
+
+@pytest.mark.parametrize('changes', [{'sandwich': 9}, {'max_programs': 4}])
+def test_describe_refuses_what_cannot_be_trained(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        commands.describe(universal_config(**changes), say=[].append)
 
 
 @pytest.mark.slow
