@@ -41,6 +41,9 @@ def main() -> None:
         targets = [_target(path, flags.output, detector) for path in flags.images]
         if twice := [path for path in targets if targets.count(path) > 1]:
             raise ValueError(f'two images would become {twice[0]}')
+        inputs = {path.resolve() for path in flags.images}
+        if lost := [path for path in targets if path.resolve() in inputs]:
+            raise ValueError(f'{lost[0]} is an image to look at; take another --output')
         for path, target in zip(flags.images, targets, strict=True):
             pixels = np.asarray(decode(path.read_bytes(), str(path)))
             results = detector(pixels)

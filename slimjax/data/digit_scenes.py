@@ -84,6 +84,7 @@ def make_digit_scenes(
         ImportError: scikit-learn or faster-coco-eval is not installed.
         ValueError: no such split, or no scenes.
     """
+    output = pathlib.Path(output).expanduser()
     for split, count in counts.items():
         if split not in COUNTS or count < 1:
             raise ValueError(
@@ -91,7 +92,7 @@ def make_digit_scenes(
             )
         if split_folder(output, split).exists():
             raise FileExistsError(f'{split_folder(output, split)} exists: remove it')
-    output, digits = pathlib.Path(output), all_digits()
+    digits = all_digits()
     parts = split_indices(digits.target)
     prepared = {}
     for split, count in counts.items():

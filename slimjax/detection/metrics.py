@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slimjax.data.coco_format.annotations import LEAST_SIDE, sides_inside
 from slimjax.data.coco_format.masks import coco_masks
 
 KINDS = ('bbox', 'segm', 'keypoints')
@@ -57,12 +58,18 @@ class CocoMetrics:
         else:
             self._name = str(annotations)
             content = json.loads(pathlib.Path(annotations).read_bytes())
+        numbers = {
+            each['id']: 3 * len(each.get('keypoints', ()))
+            for each in content['categories']
+        }
+        self._ids = [each.get('id') for each in content['annotations']]
         for place, each in enumerate(content['annotations']):
             # The library marks what is not matched by the number 0.
             each['id'] = place + 1
             each.setdefault('iscrowd', 0)
             each.setdefault('area', each['bbox'][2] * each['bbox'][3])
-            if 'keypoints' in each:
+            if count := numbers.get(each['category_id']):
+                each.setdefault('keypoints', [0] * count)
                 visible = np.count_nonzero(each['keypoints'][2::3])
                 each.setdefault('num_keypoints', visible)
         self._content, self._known = content, {}
@@ -139,11 +146,16 @@ class CocoMetrics:
             raise ValueError(f'kind={kind!r}; allowed are {", ".join(KINDS)}')
         categories = self._categories
         if kind == 'segm':
-            for each in self._content['annotations']:
-                if not each.get('segmentation') and min(each['bbox'][2:]) > 0:
+            sizes = {
+                each['id']: (each['width'], each['height'])
+                for each in self._content['images']
+            }
+            for id, each in zip(self._ids, self._content['annotations'], strict=True):
+                sides = sides_inside(each['bbox'], *sizes[each['image_id']])
+                if not each.get('segmentation') and min(sides) >= LEAST_SIDE:
                     raise ValueError(
                         f'{self._name}: there are no masks to compare with (annotation '
-                        f'{each["id"]} in the order of the file)'
+                        f'{id})'
                     )
         if kind != 'keypoints':
             return None, sorted(each['id'] for each in categories)
@@ -152,6 +164,12 @@ class CocoMetrics:
             raise ValueError(f'{self._name}: no category has keypoints')
         first = categories[0]
         sigmas = first.get('sigmas')
+        for each in categories:
+            if each.get('sigmas') != sigmas:
+                raise ValueError(
+                    f'{self._name}: categories {first["id"]} and {each["id"]} have '
+                    'other sigmas; keypoints are compared by those of all together'
+                )
         if sigmas is None and len(first['keypoints']) != _COCO_KEYPOINTS:
             raise ValueError(
                 f'{self._name}: category {first["id"]} has {len(first["keypoints"])} '

@@ -1,7 +1,7 @@
 """A run of a detector: what the training loop asks of it, as of a classifier's."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from slimjax.data.coco_format.annotations import Category
 from slimjax.data.coco_format.batches import (
     detection_eval_batches,
     detection_fingerprint,
@@ -108,6 +109,8 @@ class DetectionRun(Run):
                         f'config.{name}={config[name]}, but {config.data_dir} has '
                         f'{count}'
                     )
+            if split != 'train':
+                self._check_categories(source, split)
             if split == 'train':
                 source = trainable(
                     source,
@@ -116,6 +119,18 @@ class DetectionRun(Run):
                 )
             self._sources[split] = source
         return self._sources[split]
+
+    def _check_categories(self, source: CocoSource, split: str) -> None:
+        """A label is to mean the same in every split; numbers may differ."""
+        known = self.source('train').categories
+        for label, (there, here) in enumerate(
+            zip(known, source.categories, strict=True), start=1
+        ):
+            if (there.name, there.keypoints) != (here.name, here.keypoints):
+                raise ValueError(
+                    f'config.data_dir={self.config.data_dir!r}: label {label} is '
+                    f'{_named(there)} in train, and {_named(here)} in {split}'
+                )
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
@@ -228,7 +243,11 @@ class DetectionRun(Run):
         }
 
     def detections(
-        self, params: Any, stats: Any, batches: Iterable[Mapping[str, np.ndarray]]
+        self,
+        params: Any,
+        stats: Any,
+        batches: Iterable[Mapping[str, np.ndarray]],
+        categories: Sequence[Category],
     ) -> dict[str, Any]:
         """Returns what every width finds, as `detect_all` does.
 
@@ -236,9 +255,9 @@ class DetectionRun(Run):
             params: placed by `replicated`, as `stats`.
             stats: all other collections.
             batches: as `eval_reader` gives them.
+            categories: those of their source, whose numbers the results have.
         """
         variables = {'params': params, **stats}
-        categories = self.source('validation').categories
         return detect_all(
             lambda width, batch: self._predictions[width](variables, batch['sent']),
             _sent(batches),
@@ -256,7 +275,8 @@ class DetectionRun(Run):
         source = self.source(split)
         reader = self.eval_reader(source)
         try:
-            return score_all(self.detections(params, stats, reader), source)
+            found = self.detections(params, stats, reader, source.categories)
+            return score_all(found, source)
         finally:
             reader.close()
 
@@ -283,6 +303,11 @@ class DetectionRun(Run):
     def fingerprint(self) -> str:
         """Names the order of the training data."""
         return detection_fingerprint(self.source('train'), self.config.seed)
+
+
+def _named(category: Category) -> str:
+    parts = f' with {", ".join(category.keypoints)}' if category.keypoints else ''
+    return f'{category.name!r}{parts}'
 
 
 def _sent(

@@ -57,10 +57,19 @@ def test_boxes_are_absolute_corners_inside_the_image(read):
 
 def test_boxes_without_area_are_left_out_and_named(read):
     content = instances()
-    content['annotations'].append(annotation(9, 3, 1, [60, 0, 5, 5]))  # outside
+    content['annotations'] += [
+        annotation(9, 3, 1, [60, 0, 5, 5]),  # outside
+        annotation(11, 3, 1, [59.9999999, 0, 5, 5]),  # as good as outside
+    ]
     found = read(content)
-    assert found.without_area == [5, 9]
+    assert found.without_area == [5, 9, 11]
     assert len(found.images[1].objects) == 1
+
+
+def test_a_mask_of_a_sliver_is_cropped_all_the_same():
+    sliver = crop_mask([[0, 0, 1e12, 0, 1e12, 40, 0, 40]], (59.99, 0, 60, 40))
+    assert sliver.all()
+    assert not crop_mask([[-1e12, 50, 1e12, 50, 0, 60]], (0, 0, 0.01, 0.01)).any()
 
 
 def test_keypoints_join_the_instances_by_number(read):
@@ -105,6 +114,11 @@ MALFORMED = [
         'annotation 1: segmentation=.*runs of 2399 pixels in all',
     ),
     ({'segmentation': {'size': [40, 60], 'counts': 5}}, 'annotation 1: segm.*counts'),
+    (
+        {'segmentation': {'size': [40.0, 60], 'counts': [2400]}},
+        r'annotation 1: segmentation=.*the size \[40, 60\]',
+    ),
+    ({'bbox': [1, 2, 10**400, 4]}, 'annotation 1: bbox='),
     ({'segmentation': []}, 'annotation 1 has no segmentation, and annotation 2 has'),
     ({'id': None}, 'number 0 of annotations has no whole number as id'),
     ({'id': 2}, 'two of annotations have the id 2'),

@@ -195,6 +195,21 @@ def test_keypoints_whose_sides_differ_between_categories_are_not_mirrored(data_d
     ).close()
 
 
+@pytest.mark.parametrize(
+    ('names', 'expected'),
+    [
+        (('nose', 'Left_Eye', 'Right_Eye'), (0, 2, 1)),
+        (('L_Eye', 'R_Eye', 'ear.l', 'ear.r'), (1, 0, 3, 2)),
+        (('leftHand', 'rightHand', 'left_foot'), (1, 0, 2)),
+        (('head', 'tail', 'collar'), (0, 1, 2)),
+    ],
+)
+def test_sides_are_read_off_the_names(data_dir, names, expected):
+    people = CocoSource(data_dir, 'train', keypoints=True)
+    people.categories = (people.categories[0]._replace(keypoints=names),)
+    assert people.mirrored_keypoints == expected
+
+
 def test_the_smallest_bucket_that_holds_an_image_is_its_own(source):
     square = FORMAT._replace(buckets=((48, 48), (32, 48), (40, 32)))
     found = choose_buckets(source, square, (24, 32)).tolist()

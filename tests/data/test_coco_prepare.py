@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 
 from slimjax.data.coco_format import coco_format_dataset_builder
-from slimjax.data.coco_format.layout import INSTANCES, KEYPOINTS
+from slimjax.data.coco_format.layout import ANNOTATIONS
 from slimjax.data.coco_format.masks import crop_mask, unpack
 from slimjax.data.coco_format.prepare import prepare_coco
 from slimjax.data.coco_format.source import CocoSource, trainable
 from slimjax.data.decode import decode
+from slimjax.lock import locked
 from tests.conftest import ROOT
-from tests.data.coco_files import SIZES, rectangle, write
+from tests.data.coco_files import (
+    SIZES,
+    instances,
+    person_keypoints,
+    rectangle,
+    write,
+)
 from tests.data.files import jpeg, png_header
 
 
@@ -75,7 +82,6 @@ def test_keypoint_models_see_the_categories_with_keypoints_alone(prepared):
     assert source[3].boxes.shape == (0, 4)
     assert source.mirrored_keypoints == (0, 2, 1)
     assert source.index['boxes'].tolist() == [1, 1, 0, 0, 0]
-    assert source.annotations.name == 'person_keypoints.json'
 
 
 def test_training_leaves_out_images_of_nothing_but_crowds(prepared, source):
@@ -87,8 +93,46 @@ def test_training_leaves_out_images_of_nothing_but_crowds(prepared, source):
         trainable(people, min_keypoints=3)
 
 
-def test_the_files_of_annotations_are_kept_beside_the_records(source, paths):
+def test_the_annotations_are_kept_beside_the_records_with_their_keypoints(source):
+    kept = json.loads(source.annotations.read_text())
+    expected = instances()
+    for kind, names in (
+        ('annotations', ('keypoints', 'num_keypoints')),
+        ('categories', ('keypoints', 'skeleton', 'sigmas')),
+    ):
+        more = {each['id']: each for each in person_keypoints()[kind]}
+        for each in expected[kind]:
+            each |= {
+                name: value
+                for name, value in more.get(each['id'], {}).items()
+                if name in names
+            }
+    assert kept == expected
+
+
+def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    paths = write(tmp_path / 'files')
+    left = tmp_path / 'out/coco_format/train/incomplete.ABC123_1.0.0'
+    left.mkdir(parents=True)
+    (left / 'records').write_text('half')
+    said = []
+    del paths['keypoints']
+    found = prepare_coco(**paths, output='~/out', say=said.append)
+    assert not left.exists()
+    assert any(f'removing {left}' in line for line in said)
+    assert found.folder == tmp_path / 'out/coco_format/train/1.0.0'
+    source = CocoSource('~/out', 'train')
+    assert len(source) == 5
     assert source.annotations.read_bytes() == paths['instances'].read_bytes()
+
+
+def test_two_do_not_prepare_one_split(tmp_path):
+    paths = write(tmp_path)
+    folder = tmp_path / 'out/coco_format/train'
+    folder.mkdir(parents=True)
+    with locked(folder), pytest.raises(ValueError, match='is in use by process'):
+        prepare_coco(**paths, output=tmp_path / 'out', say=[].append)
 
 
 def test_several_files_hold_the_images_in_one_order(
@@ -131,7 +175,7 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, image, message):
     with pytest.raises(ValueError, match=message):
         prepare_coco(**paths, output=tmp_path / 'out', say=lambda line: None)
     left = tmp_path / 'out' / 'coco_format' / 'train'
-    assert sorted(path.name for path in left.iterdir()) == [INSTANCES, KEYPOINTS]
+    assert sorted(path.name for path in left.iterdir()) == [ANNOTATIONS, 'lock']
 
 
 def test_a_missing_image_is_named_before_any_work(tmp_path):

@@ -104,6 +104,46 @@ def test_annotations_without_what_is_compared_are_refused(kind, categories, mess
         CocoMetrics(content)(kind, [])
 
 
+def test_keypoints_that_an_annotation_lacks_are_not_labelled():
+    bare = [dict(each) for each in ANNOTATIONS['annotations']]
+    changed = next(each for each in bare if each.get('num_keypoints'))
+    none = [0] * len(changed['keypoints'])
+    zero = [
+        each | ({'keypoints': none, 'num_keypoints': 0} if each is changed else {})
+        for each in bare
+    ]
+    lacking = [dict(each) for each in bare]
+    for name in ('keypoints', 'num_keypoints'):
+        del lacking[bare.index(changed)][name]
+    found, expected = (
+        CocoMetrics(ANNOTATIONS | {'annotations': each})(
+            'keypoints', RESULTS['keypoints']
+        )
+        for each in (lacking, zero)
+    )
+    assert found == expected
+
+
+def test_masks_are_asked_of_what_is_inside_the_image():
+    outside = dict(ANNOTATIONS['annotations'][0], id=77, bbox=[1e4, 1e4, 5, 5])
+    del outside['segmentation']
+    every = [*ANNOTATIONS['annotations'], outside]
+    CocoMetrics(ANNOTATIONS | {'annotations': every}).prepared('segm')
+    every[-1] = outside | {'bbox': [1, 1, 5, 5]}
+    with pytest.raises(ValueError, match=r'no masks to compare with \(annotation 77\)'):
+        CocoMetrics(ANNOTATIONS | {'annotations': every}).prepared('segm')
+
+
+def test_categories_with_sigmas_of_their_own_are_refused():
+    points = {'keypoints': ['x', 'y'], 'sigmas': [0.1, 0.1]}
+    categories = [{'id': 1, 'name': 'a', **points}, {'id': 2, 'name': 'b', **points}]
+    content = ANNOTATIONS | {'categories': categories, 'annotations': []}
+    assert CocoMetrics(content).prepared('keypoints') == ([0.1, 0.1], [1, 2])
+    categories[1]['sigmas'] = [0.1, 0.5]
+    with pytest.raises(ValueError, match='categories 1 and 2 have other sigmas'):
+        CocoMetrics(content).prepared('keypoints')
+
+
 def test_what_has_neither_area_nor_mask_is_no_object_of_the_masks():
     nothing = {'id': 10_000, 'image_id': 2, 'category_id': 1, 'bbox': [3, 3, 0, 5]}
     image = ANNOTATIONS['annotations'][0]['image_id']

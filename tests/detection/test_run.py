@@ -100,14 +100,15 @@ def test_evaluation_counts_every_image_once(scenes, uninterrupted, tmp_path):
         assert stored[name]['bbox/AP'] == scores['bbox/AP']
         assert stored[name]['params'] == scores['params']
     run, weights = make_run(config), load_variables(uninterrupted[0])
-    reader = run.eval_reader(run.source('validation'))
+    source = run.source('validation')
+    reader = run.eval_reader(source)
     params, stats = replicated((weights.params, weights.stats))
-    found = run.detections(params, stats, reader)
+    found = run.detections(params, stats, reader, source.categories)
     reader.close()
     for results in found.values():
         ids = [each['image_id'] for each in results['bbox']]
         images, counts = np.unique(ids, return_counts=True)
-        assert set(images) == set(run.source('validation').index['image_id'])
+        assert set(images) == set(source.index['image_id'])
         assert counts.max() <= 5
 
 
@@ -182,6 +183,15 @@ def test_annotations_that_cannot_be_scored_are_refused_before_any_compile(
 
 
 @pytest.mark.slow
+def test_categories_that_differ_between_splits_are_refused(scenes):
+    run = make_run(digits_config(scenes))
+    train = run.source('train')
+    train.categories = (*train.categories[1::-1], *train.categories[2:])
+    run._sources.pop('validation')
+    with pytest.raises(ValueError, match=r"label 1 is '1' .*in train, and '0' "):
+        run.source('validation')
+
+
 def test_a_run_finds_what_its_folder_alone_knows(scenes, uninterrupted, tmp_path):
     source = CocoSource(scenes, 'validation')
     images = []

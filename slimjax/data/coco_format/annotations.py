@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from slimjax.data.coco_format.checks import Located
+
+# Of a box, in pixels: what is less is lost in float32, and shows nothing.
+LEAST_SIDE = 0.01
 
 
 class Category(NamedTuple):
@@ -38,7 +42,7 @@ class Object(NamedTuple):
     Attributes:
         id: of the annotation.
         label: place of its category among those of the file, from 0.
-        box: x1, y1, x2, y2 in pixels, inside the image, of an area above 0.
+        box: x1, y1, x2, y2 in pixels, inside the image, of sides of 0.01 or more.
         crowd: whether it stands for many.
         segmentation: polygons or a run-length encoding; None for none.
         keypoints: float32 `[keypoints, 3]`: x, y and visibility (0 not labelled, 1
@@ -78,8 +82,8 @@ class Annotations(NamedTuple):
         images: in order of their numbers.
         categories: in order of their numbers; their places are the labels.
         has_masks: whether the objects have segmentations.
-        without_area: ids of annotations that were left out, as their boxes have no
-            area inside the image.
+        without_area: ids of annotations that were left out, as next to nothing of their
+            boxes is inside the image.
     """
 
     images: list[AnnotatedImage]
@@ -172,6 +176,42 @@ def read_annotations(
         )
     ordered = [images[id] for id in sorted(images)]
     return Annotations(ordered, categories, True in first, without_area)
+
+
+def write_annotations(
+    instances: str | pathlib.Path,
+    keypoints: str | pathlib.Path | None,
+    target: pathlib.Path,
+) -> None:
+    """Writes the instances and their keypoints into one file.
+
+    Args:
+        instances: that `read_annotations` has read.
+        keypoints: likewise.
+        target: the file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / 'instances.json').write_text('{}')
+        >>> write_annotations(folder / 'instances.json', None, folder / 'all.json')
+        >>> (folder / 'all.json').read_text()
+        '{}'
+    """
+    if keypoints is None:
+        shutil.copyfile(instances, target)
+        return
+    content, described = _load(instances), _load(keypoints)
+    fields = {
+        'annotations': ('keypoints', 'num_keypoints'),
+        'categories': ('keypoints', 'skeleton', 'sigmas'),
+    }
+    for kind, names in fields.items():
+        known = _unique(keypoints, described, kind)
+        for item in content[kind]:
+            more = known.get(item['id'], {})
+            item |= {name: more[name] for name in names if name in more}
+    target.write_text(json.dumps(content))
 
 
 def _load(path) -> dict[str, Any]:
@@ -272,9 +312,30 @@ def _clip(
     x, y, width, height = numbers
     if width < 0 or height < 0:
         raise found.error('bbox', 'x, y, width and height, of which no side is below 0')
-    left, right = max(x, 0.0), min(x + width, float(image.width))
-    top, bottom = max(y, 0.0), min(y + height, float(image.height))
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    if min(sides_inside(numbers, image.width, image.height)) < LEAST_SIDE:
+        return None
+    limits = float(image.width), float(image.height)
+    return max(x, 0.0), max(y, 0.0), *map(min, (x + width, y + height), limits)
+
+
+def sides_inside(
+    box: Sequence[float], image_width: int, image_height: int
+) -> tuple[float, float]:
+    """Returns width and height of what is inside an image; negative where nothing is.
+
+    Args:
+        box: x, y, width and height in pixels, as in COCO's files.
+        image_width: in pixels.
+        image_height: in pixels.
+
+    Example:
+        >>> sides_inside((-1, 2, 3, 4), 10, 5)
+        (2, 3)
+    """
+    x, y, width, height = box
+    return min(x + width, image_width) - max(x, 0), min(y + height, image_height) - max(
+        y, 0
+    )
 
 
 def _check_same(found: Located, item: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Reads one item of a COCO file; what is wrong is said with its file and number."""
 
-import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +72,9 @@ class Located(NamedTuple):
         if not value:
             return None
         if isinstance(value, dict):
-            if value.get('size') != [height, width]:
+            if value.get('size') != [height, width] or not all(
+                type(side) is int for side in value['size']
+            ):
                 raise self.error('segmentation', f'the size [{height}, {width}]')
             counts = value.get('counts')
             if not isinstance(counts, str) and not (
@@ -108,6 +110,8 @@ class Located(NamedTuple):
 
 
 def _are_numbers(values: Any) -> bool:
+    """Whether they are a list of numbers that a float can hold."""
     return isinstance(values, list) and all(
-        type(value) in (int, float) and math.isfinite(value) for value in values
+        type(value) in (int, float) and abs(value) <= sys.float_info.max
+        for value in values
     )

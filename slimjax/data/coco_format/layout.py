@@ -4,8 +4,8 @@ import pathlib
 
 SPLITS = ('train', 'validation', 'test')
 NAME, VERSION = 'coco_format', '1.0.0'
-# Under which names the files of annotations are kept, beside the records.
-INSTANCES, KEYPOINTS = 'instances.json', 'person_keypoints.json'
+# Under which name the annotations are kept, keypoints among them, beside the records.
+ANNOTATIONS = 'instances.json'
 # What the metadata tell of each image.
 INDEX = (
     'image_id',

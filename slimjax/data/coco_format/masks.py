@@ -12,6 +12,8 @@ import numpy as np
 
 CROP = 112
 PACKED = CROP // 8
+# Sides of its box that a polygon is followed away from it.
+_FARTHEST = 100
 
 
 def coco_masks() -> Any:
@@ -170,8 +172,12 @@ def crop_mask(
         )
         return bitmap[np.ix_(rows, columns)]
     scale = np.array([size / (right - left), size / (bottom - top)])
+    # Of a box of which little is in the image, drawing the rest would take for ever.
+    limit = _FARTHEST * size
     polygons = [
-        ((np.reshape(polygon, (-1, 2)) - (left, top)) * scale).ravel().tolist()
+        np.clip((np.reshape(polygon, (-1, 2)) - (left, top)) * scale, -limit, limit)
+        .ravel()
+        .tolist()
         for polygon in segmentation
     ]
     library = coco_masks()

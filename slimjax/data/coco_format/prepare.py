@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import shutil
 import sys
@@ -10,14 +9,20 @@ import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
-from slimjax.data.coco_format.annotations import Annotations, read_annotations
+from slimjax.data.coco_format.annotations import (
+    Annotations,
+    read_annotations,
+    write_annotations,
+)
 from slimjax.data.coco_format.layout import (
-    INSTANCES,
-    KEYPOINTS,
+    ANNOTATIONS,
     SPLITS,
+    VERSION,
     split_folder,
 )
 from slimjax.data.coco_format.masks import coco_masks
+from slimjax.lock import locked
+from slimjax.whole_file import whole_file
 
 
 class Prepared(NamedTuple):
@@ -48,8 +53,9 @@ def prepare_coco(
 ) -> Prepared:
     """Prepares a split of a data set in COCO's format.
 
-    The files of annotations are copied into the folder: what is read there is all that
-    training and evaluation need. Other splits go into the same `output` by a call each.
+    The annotations are written into the folder, in one file: what is read there is all
+    that training and evaluation need. Other splits go into the same `output` by a call
+    each.
 
     Args:
         images: folder of the images.
@@ -64,10 +70,12 @@ def prepare_coco(
         FileExistsError: the split is prepared already.
         ImportError: faster-coco-eval is not installed.
         ValueError: malformed annotations, or an image that is missing, broken or of
-            another size; names it.
+            another size; names it. Or another process prepares the split.
     """
-    from slimjax.data.coco_format.coco_format_dataset_builder import Builder
-
+    images, instances, output, keypoints = (
+        path and pathlib.Path(path).expanduser()
+        for path in (images, instances, output, keypoints)
+    )
     split = split or split_of(instances)
     if split not in SPLITS:
         raise ValueError(f'split={split!r}; allowed are {", ".join(SPLITS)}')
@@ -79,10 +87,26 @@ def prepare_coco(
     found = read_annotations(instances, keypoints)
     if not found.images:
         raise ValueError(f'{instances}: there are no images')
-    _check_files(pathlib.Path(images), found)
-    for path, name in ((instances, INSTANCES), (keypoints, KEYPOINTS)):
-        if path is not None:
-            _copy(pathlib.Path(path), folder.parent / name)
+    _check_files(images, found)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent):
+        for left in folder.parent.glob(f'incomplete.*_{VERSION}'):
+            say(f'removing {left}, of a preparation that was stopped')
+            shutil.rmtree(left)
+        with whole_file(folder.parent / ANNOTATIONS) as temporary:
+            write_annotations(instances, keypoints, temporary)
+        _write_records(images, found, split, output, folder, say)
+    return Prepared(
+        folder,
+        len(found.images),
+        sum(len(image.objects) for image in found.images),
+        found.without_area,
+    )
+
+
+def _write_records(images, found, split, output, folder, say) -> None:
+    from slimjax.data.coco_format.coco_format_dataset_builder import Builder
+
     shown = sys.stdout
 
     def tell(line):
@@ -90,7 +114,7 @@ def prepare_coco(
             say(line)
 
     builder = Builder(
-        pathlib.Path(images),
+        images,
         found,
         split,
         tell,
@@ -104,12 +128,6 @@ def prepare_coco(
         contextlib.redirect_stdout(io.StringIO()),
     ):
         builder.download_and_prepare(download_dir=downloads)
-    return Prepared(
-        folder,
-        len(found.images),
-        sum(len(image.objects) for image in found.images),
-        found.without_area,
-    )
 
 
 def split_of(instances: str | pathlib.Path) -> str:
@@ -143,10 +161,3 @@ def _check_files(images: pathlib.Path, found: Annotations) -> None:
             f'{len(missing)} of {len(found.images)} images are not in {images}, such '
             f'as {missing[0].file_name} (image {missing[0].id})'
         )
-
-
-def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f'{target.name}.writing')
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)

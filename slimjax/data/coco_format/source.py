@@ -2,6 +2,7 @@
 
 import copy
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from slimjax.data.coco_format.annotations import Category
 from slimjax.data.coco_format.layout import (
-    INSTANCES,
-    KEYPOINTS,
+    ANNOTATIONS,
     NAME,
     SPLITS,
     split_folder,
 )
+
+_OTHER = {'left': 'right', 'right': 'left', 'l': 'r', 'r': 'l'}
+_SIDE = re.compile(r'left|right|(?<![a-z])[lr](?![a-z])')
 
 
 class DetectionExample(NamedTuple):
@@ -116,12 +119,7 @@ class CocoSource:
             }.items()
         }
         self._places = np.arange(len(self.index['image_id']))
-        separate = folder.parent / KEYPOINTS
-        self.annotations = (
-            separate
-            if keypoints and separate.is_file()
-            else (folder.parent / INSTANCES)
-        )
+        self.annotations = folder.parent / ANNOTATIONS
         self._split = f'{NAME} {split}'
         self._records = builder.as_data_source(
             split, decoders={'image': tfds.decode.SkipDecoding()}
@@ -158,7 +156,8 @@ class CocoSource:
     def mirrored_keypoints(self) -> tuple[int, ...]:
         """Which keypoint each becomes in a mirror: its other side, or itself.
 
-        Sides are the words left and right in the names.
+        Sides are the words left and right in the names, or the letters l and r between
+        what is no letter, such as `'l_eye'`; large or small.
 
         Raises:
             ValueError: categories differ in it.
@@ -173,12 +172,10 @@ class CocoSource:
 
 
 def _mirrored(names: tuple[str, ...]) -> tuple[int, ...]:
-    swapped = [
-        name.replace('left', '\0').replace('right', 'left').replace('\0', 'right')
-        for name in names
-    ]
+    lower = [name.lower() for name in names]
+    swapped = [_SIDE.sub(lambda side: _OTHER[side[0]], name) for name in lower]
     return tuple(
-        names.index(other) if other in names else place
+        lower.index(other) if other in lower else place
         for place, other in enumerate(swapped)
     )
 
