@@ -212,6 +212,10 @@ def test_a_run_finds_what_its_folder_alone_knows(scenes, uninterrupted, tmp_path
             assert image.width >= 128
     for flags, message in (
         ([f'--output={tmp_path}', *images], 'two images would become .*scene_0.5.png'),
+        (
+            [images[0], images[0].with_name('scene_0.5.png')],
+            '.*scene_0.5.png is an image to look at',
+        ),
         (['--score=2', images[0]], '--score=2.0; allowed is 0 to 1'),
         (['--width=0.3', images[0]], '0.3'),
     ):

@@ -180,7 +180,7 @@ def test_the_average_of_weights_follows_them():
     assert_close(once.average.params, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('optimizer', ['lars', 'adamw'])
+@pytest.mark.parametrize('optimizer', slow_but(['lars', 'adamw'], 'adamw'))
 def test_other_optimizers_train(optimizer):
     # optax's AdamW mixes Python floats with its step counter.
     with jax.numpy_dtype_promotion('standard'):

@@ -264,10 +264,11 @@ def test_a_drawn_width_that_is_not_finite_is_named(tmp_path, monkeypatch):
         ({'sandwich': 9}, {}, 'config.sandwich=9: .* so 2 to 5'),
         ({'max_programs': 4}, {}, 'config.max_programs=4: 5 distinct networks'),
         ({'width_grid': 0.5}, {}, 'config.width_grid=0.5: allowed is 0'),
-        (
+        pytest.param(
             {'model': 'mobilenet_v2', 'image_size': 32, 'eval_resize': 32},
             {'shared_tail_norm': True},
             'set model_fields.private_tail_stats=True',
+            marks=pytest.mark.slow,
         ),
         ({'eval_batch_size': 1200}, {}, 'config.eval_batch_size=1200: 1,197 training'),
     ],
