@@ -3,7 +3,7 @@
     python -m slimjax.main --config=configs/synthetic.py:resnet50 \
         --workdir=/tmp/throughput --config.num_train_steps=50
 
-The recipe is the name of a model, at the widths of the paper.
+The recipe is the name of a model, at its own widths.
 """
 
 import ml_collections
@@ -12,11 +12,7 @@ import ml_collections
 def get_config(recipe='resnet50'):
     config = ml_collections.ConfigDict()
     config.model = recipe
-    config.widths = (0.25, 0.5, 0.75, 1.0)
-    if recipe == 'mobilenet_v2':
-        config.widths = (0.35, 0.5, 0.75, 1.0)
-    if recipe == 'shufflenet':
-        config.widths = (0.5, 1.0, 2.0)
+    config.widths = ()  # the model's own
 
     config.dataset = 'synthetic'
     config.num_classes = 1000

@@ -20,7 +20,7 @@ from slimjax.ablate.table import cosine_lines, study_lines
 from slimjax.allocator import keep_freed_memory
 from slimjax.command_line import Stop, command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
-from slimjax.compare.harness import plan_arms, train_all
+from slimjax.compare.harness import default_workdir, plan_arms, train_all
 from slimjax.compile_cache import use_compile_cache
 from slimjax.config_file import change, load_config
 from slimjax.insight.plot_gradient_cosine import plot_gradient_cosine
@@ -37,7 +37,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--config', required=True, help='FILE or FILE:RECIPE')
     add('--study', default='', help='names with commas between them (all)')
     add('--seeds', type=int, default=3, help='how many (%(default)s)')
-    add('--workdir', type=pathlib.Path, help='of all runs (runs/ablate_CONFIG)')
+    add('--workdir', type=pathlib.Path, help='of all (runs/ablate_CONFIG_RECIPE)')
     add('--json', type=pathlib.Path, help='also write the results to this file')
     add('--plot', type=pathlib.Path, help="draw the gradients' cosines to this PNG")
     add('--title', default='', help='above the plot')
@@ -47,8 +47,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Trains what is missing, and reports."""
     flags, changes = parse()
-    name = pathlib.Path(flags.config.partition(':')[0]).stem
-    workdir = flags.workdir or pathlib.Path('runs', f'ablate_{name}')
+    workdir = flags.workdir or default_workdir('ablate', flags.config)
     keep_freed_memory()
     with readable_mistakes():
         config = load_config(flags.config)

@@ -17,7 +17,7 @@ from slimjax.allocator import keep_freed_memory
 from slimjax.command_line import Stop, command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
 from slimjax.compare.arms import ARMS
-from slimjax.compare.harness import plan, train_all
+from slimjax.compare.harness import default_workdir, plan, train_all
 from slimjax.compare.plot import plot_regret
 from slimjax.compare.protocol import PROTOCOLS
 from slimjax.compare.results import comparison_results
@@ -41,7 +41,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     add('--protocol', default='paper', help=f'{" or ".join(PROTOCOLS)} (%(default)s)')
     add('--arms', default='', help='names with commas between them, or all')
     add('--margin', type=float, help='points that pass (digits 1.0, others 0.3)')
-    add('--workdir', type=pathlib.Path, help='of all runs (runs/compare_CONFIG)')
+    add('--workdir', type=pathlib.Path, help='of all (runs/compare_CONFIG_RECIPE)')
     add('--json', type=pathlib.Path, help='also write the results to this file')
     add('--plot', type=pathlib.Path, help='draw the regret to this PNG file')
     add('--title', default='', help='above the plot')
@@ -51,9 +51,8 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Trains what is missing, and reports."""
     flags, changes = parse()
-    name = pathlib.Path(flags.config.partition(':')[0]).stem
     names = [arm for arm in flags.arms.split(',') if arm]
-    workdir = flags.workdir or pathlib.Path('runs', f'compare_{name}')
+    workdir = flags.workdir or default_workdir('compare', flags.config)
     keep_freed_memory()
     with readable_mistakes():
         config = load_config(flags.config)

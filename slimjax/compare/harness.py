@@ -59,6 +59,18 @@ class Comparison:
         ]
 
 
+def default_workdir(command: str, config: str) -> pathlib.Path:
+    """Returns where the runs of a command are kept if nobody says.
+
+    Example:
+        >>> default_workdir('compare', 'configs/cifar10.py:resnet26').as_posix()
+        'runs/compare_cifar10_resnet26'
+    """
+    path, _, recipe = config.partition(':')
+    parts = (command, pathlib.Path(path).stem, recipe)
+    return pathlib.Path('runs', '_'.join(filter(None, parts)))
+
+
 def with_sources(networks: Sequence[Network]) -> list[Network]:
     """Returns networks and those that they need, each once, in the order of training.
 

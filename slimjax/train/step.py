@@ -66,9 +66,9 @@ def metric_names(
 def make_loss_fn(model: SlimmableClassifier, config: Mapping[str, Any]) -> LossFn:
     """Returns the loss of one width, as `sum_over_widths` takes it.
 
-    Where there is a teacher, its softened logits are all that is learnt from: no label,
-    and no label smoothing (US-Nets, section 4.2). It may also stand in the batch, see
-    `slimjax.train.teacher`.
+    Where there is a teacher, the softmax of its logits is all that is learnt from: no
+    label, and no label smoothing (US-Nets, section 4.2). It may also stand in the
+    batch, see `slimjax.train.teacher`.
     """
 
     def loss_fn(params, stats, batch, *, width, teacher=None):

@@ -29,9 +29,9 @@ _SAME = (
 class Teacher:
     """The widest width of the run in `config.teacher`, whose weights are fixed.
 
-    Its softened logits of the very images that the student sees, augmented, are all
-    that the student learns from, as in in-place distillation. It is in evaluation mode,
-    since it has statistics: it does not depend on the rest of the batch.
+    The softmax of its logits on the very images that the student sees is all that the
+    student learns from, as in in-place distillation. It is in evaluation mode, since it
+    has statistics: it does not depend on the rest of the batch.
 
     Args:
         run: of the student.
