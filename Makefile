@@ -46,7 +46,7 @@ $(VENV): setup.cfg pyproject.toml
 
 $(LITERT): setup.cfg
 	test -x .venv-litert/bin/python || $(PYTHON) -m venv .venv-litert
-	.venv-litert/bin/python -m pip install --quiet --editable '.[litert]' 'beartype>=0.20' 'pytest>=8' 'pytest-timeout>=2.3'
+	.venv-litert/bin/python -m pip install --quiet --editable '.[litert]' 'beartype>=0.20' 'hypothesis>=6.100' 'pytest>=8' 'pytest-timeout>=2.3'
 	touch $(LITERT)
 
 clean:

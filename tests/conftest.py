@@ -30,11 +30,16 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
 )
 
 import jax  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from tests.shapes import check_what_is_imported  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+# Timing decides no test.
+settings.register_profile('timeless', deadline=None)
+settings.load_profile('timeless')
 
 # Before anything imports the package.
 check_what_is_imported()

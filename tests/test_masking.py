@@ -81,7 +81,7 @@ NETWORKS = (
 
 
 @pytest.mark.parametrize(('name', 'form'), slow_but(NETWORKS, NETWORKS[0]))
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=3, derandomize=True)
 @given(data=st.data())
 def test_any_network_masked_is_the_network_sliced(name, form, data):
     with jax.enable_x64(True):

@@ -111,7 +111,7 @@ def check_told(error, changes):
     assert any(name in str(error) for name in fields_of(changes)), (changes, error)
 
 
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=60, derandomize=True, database=None)
 @hypothesis.given(overrides)
 def test_a_change_is_accepted_or_refused_by_its_field(changes):
     error = checked(changes)
@@ -144,7 +144,6 @@ def test_any_change_is_refused_before_compiling_or_trains(ledger, seed, has_time
         @hypothesis.seed(turn)
         @hypothesis.settings(
             max_examples=4,
-            deadline=None,
             database=None,
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),

@@ -284,7 +284,7 @@ def test_a_json_bomb_is_refused(bomb):
         parse_json(bomb)
 
 
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=60, derandomize=True, database=None)
 @hypothesis.given(json_changes)
 def test_a_json_file_is_read_or_refused(change):
     explode(change)
@@ -377,7 +377,6 @@ def test_fuzzed_files_are_read_or_refused(kind, ledger, seed, has_time):
         @hypothesis.seed(turn)
         @hypothesis.settings(
             max_examples=200,
-            deadline=None,
             database=None,
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
