@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slimjax.data.coco_format.annotations import LEAST_SIDE, sides_inside
+from slimjax.data.coco_format.annotations import box_inside
 from slimjax.data.coco_format.masks import coco_masks
 
 KINDS = ('bbox', 'segm', 'keypoints')
@@ -151,8 +151,8 @@ class CocoMetrics:
                 for each in self._content['images']
             }
             for id, each in zip(self._ids, self._content['annotations'], strict=True):
-                sides = sides_inside(each['bbox'], *sizes[each['image_id']])
-                if not each.get('segmentation') and min(sides) >= LEAST_SIDE:
+                inside = box_inside(each['bbox'], *sizes[each['image_id']])
+                if inside and not each.get('segmentation'):
                     raise ValueError(
                         f'{self._name}: there are no masks to compare with (annotation '
                         f'{id})'

@@ -109,14 +109,14 @@ class DetectionRun(Run):
                         f'config.{name}={config[name]}, but {config.data_dir} has '
                         f'{count}'
                     )
-            if split != 'train':
-                self._check_categories(source, split)
             if split == 'train':
                 source = trainable(
                     source,
                     min_keypoints=config.min_keypoints,
                     min_image_side=config.min_image_side,
                 )
+            else:
+                self._check_categories(source, split)
             self._sources[split] = source
         return self._sources[split]
 

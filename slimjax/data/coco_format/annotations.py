@@ -11,7 +11,7 @@ import numpy as np
 from slimjax.data.coco_format.checks import Located
 
 # Of a box, in pixels: what is less is lost in float32, and shows nothing.
-LEAST_SIDE = 0.01
+_LEAST_SIDE = 0.01
 
 
 class Category(NamedTuple):
@@ -309,19 +309,15 @@ def _clip(
     numbers: Sequence[float], image: AnnotatedImage, found: Located
 ) -> tuple[float, float, float, float] | None:
     """The corners of a box inside the image; None where nothing is left of it."""
-    x, y, width, height = numbers
-    if width < 0 or height < 0:
+    if min(numbers[2:]) < 0:
         raise found.error('bbox', 'x, y, width and height, of which no side is below 0')
-    if min(sides_inside(numbers, image.width, image.height)) < LEAST_SIDE:
-        return None
-    limits = float(image.width), float(image.height)
-    return max(x, 0.0), max(y, 0.0), *map(min, (x + width, y + height), limits)
+    return box_inside(numbers, image.width, image.height)
 
 
-def sides_inside(
+def box_inside(
     box: Sequence[float], image_width: int, image_height: int
-) -> tuple[float, float]:
-    """Returns width and height of what is inside an image; negative where nothing is.
+) -> tuple[float, float, float, float] | None:
+    """Returns the corners of what is inside an image; None where next to nothing is.
 
     Args:
         box: x, y, width and height in pixels, as in COCO's files.
@@ -329,13 +325,14 @@ def sides_inside(
         image_height: in pixels.
 
     Example:
-        >>> sides_inside((-1, 2, 3, 4), 10, 5)
-        (2, 3)
+        >>> box_inside((-1, 2, 3, 4), 10, 5), box_inside((9.999, 2, 3, 4), 10, 5)
+        ((0.0, 2.0, 2.0, 5.0), None)
     """
-    x, y, width, height = box
-    return min(x + width, image_width) - max(x, 0), min(y + height, image_height) - max(
-        y, 0
-    )
+    x, y, width, height = map(float, box)
+    left, right = max(x, 0.0), min(x + width, float(image_width))
+    top, bottom = max(y, 0.0), min(y + height, float(image_height))
+    least = min(right - left, bottom - top)
+    return (left, top, right, bottom) if least >= _LEAST_SIDE else None
 
 
 def _check_same(found: Located, item: dict[str, Any]) -> None:
