@@ -1,21 +1,17 @@
 """The heads of the R-CNNs, whole at every width (paper, Table 5)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from slimjax.detection.doubling import Doubling
 from slimjax.dtypes import at_least_float32
 from slimjax.layers import SlimConv, SlimDense
 
 Init = Callable[..., Array]
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-# PyTorch's fan-out of a transposed convolution is the fan-in of its kernel.
-_he_normal_transposed = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 
 
 class ProposalHead(nn.Module):
@@ -29,6 +25,7 @@ class ProposalHead(nn.Module):
 
     Example:
         >>> import functools
+        >>> import jax.numpy as jnp
         >>> head = ProposalHead(3, functools.partial(SlimConv, slim_output=False))
         >>> maps = [jnp.ones((2, 4, 4, 8)), jnp.ones((2, 2, 2, 8))]
         >>> logits, deltas = jax.eval_shape(
@@ -68,6 +65,7 @@ class BoxHead(nn.Module):
 
     Example:
         >>> import functools
+        >>> import jax.numpy as jnp
         >>> head = BoxHead(3, 16, functools.partial(SlimDense, slim_output=False),
         ...                nn.initializers.lecun_normal())
         >>> features = jnp.ones((2, 5, 7, 7, 8))
@@ -104,40 +102,6 @@ class BoxHead(nn.Module):
         return logits, deltas.reshape(*deltas.shape[:2], self.num_classes, 4)
 
 
-class Doubling(nn.Module):
-    """A transposed convolution of 2 x 2 at stride 2: one matrix product.
-
-    Attributes:
-        features: output channels.
-        dtype: type of the computation; None takes it from input and parameters.
-        param_dtype: type of the parameters.
-
-    Example:
-        >>> images = jnp.ones((1, 4, 4, 3))
-        >>> Doubling(2).init_with_output(jax.random.key(0), images)[0].shape
-        (1, 8, 8, 2)
-    """
-
-    features: int
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, inputs: Float[Array, 'batch height width in']
-    ) -> Float[Array, 'batch new_height new_width features']:
-        batch, height, width, channels = inputs.shape
-        shape = (2, 2, channels, self.features)
-        kernel = self.param('kernel', _he_normal_transposed, shape, self.param_dtype)
-        bias = self.param(
-            'bias', nn.initializers.zeros, (self.features,), self.param_dtype
-        )
-        inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        outputs = jnp.einsum('bhwc,ijcd->bhiwjd', inputs, kernel)
-        outputs = outputs + bias.reshape(1, 1, 1, 1, 1, -1)
-        return outputs.reshape(batch, 2 * height, 2 * width, self.features)
-
-
 class MaskHead(nn.Module):
     """Logits of a mask a class, twice as fine as the features (Mask R-CNN, figure 4).
 
@@ -150,6 +114,7 @@ class MaskHead(nn.Module):
 
     Example:
         >>> import functools
+        >>> import jax.numpy as jnp
         >>> conv = functools.partial(SlimConv, slim_output=False)
         >>> head = MaskHead(3, (8,), conv, nn.initializers.normal(0.001))
         >>> features = jnp.ones((2, 5, 14, 14, 8))
@@ -162,7 +127,7 @@ class MaskHead(nn.Module):
     features: Sequence[int]
     conv: Callable[..., SlimConv]
     kernel_init: Init
-    upsample: Callable[..., nn.Module] = Doubling
+    upsample: Callable[..., Doubling] = Doubling
 
     @nn.compact
     def __call__(
@@ -183,10 +148,11 @@ class KeypointHead(nn.Module):
         keypoints: their number.
         features: of each convolution.
         conv: `SlimConv` with the model's settings.
-        upsample: `nn.ConvTranspose` likewise.
+        upsample: `Doubling` likewise.
 
     Example:
         >>> import functools
+        >>> import jax.numpy as jnp
         >>> conv = functools.partial(SlimConv, slim_output=False)
         >>> head, features = KeypointHead(17, (8,), conv), jnp.ones((2, 5, 14, 14, 8))
         >>> jax.eval_shape(
@@ -197,20 +163,14 @@ class KeypointHead(nn.Module):
     keypoints: int
     features: Sequence[int]
     conv: Callable[..., SlimConv]
-    upsample: Callable[..., nn.ConvTranspose] = nn.ConvTranspose
+    upsample: Callable[..., Doubling] = Doubling
 
     @nn.compact
     def __call__(
         self, features: Float[Array, 'batch boxes size size channels']
     ) -> Float[Array, 'batch boxes new new keypoints']:
         hidden = _stack(self.conv, self.features, features)
-        logits = self.upsample(
-            self.keypoints,
-            (4, 4),
-            (2, 2),
-            kernel_init=_he_normal_transposed,
-            name='upsample',
-        )(hidden)
+        logits = self.upsample(self.keypoints, taps=4, name='upsample')(hidden)
         batch, height, width, keypoints = logits.shape
         logits = jax.image.resize(
             _wide(logits), (batch, 2 * height, 2 * width, keypoints), 'bilinear'

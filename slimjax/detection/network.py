@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 from slimjax.batch_moments import NormBatch
 from slimjax.convolution import Form
 from slimjax.detection.anchors import pyramid_anchors
+from slimjax.detection.doubling import Doubling
 from slimjax.detection.group_norm_resnet import GroupNormResNet
 from slimjax.detection.heads import (
     BoxHead,
-    Doubling,
     KeypointHead,
     MaskHead,
     ProposalHead,
@@ -90,6 +90,7 @@ class RCNNNetwork(nn.Module):
         )
         whole = {'slim_output': False, **types}
         conv = partial(SlimConv, conv_form=self.conv_form, **whole)
+        upsample = partial(Doubling, conv_form=self.conv_form, **types)
         # Channels of C2 to C5: 4, 8, 16 and 32 times those of the stem.
         widest_features = [
             truncate(self.base_features * 4 * 2**stage, widest(self.widths))
@@ -114,14 +115,14 @@ class RCNNNetwork(nn.Module):
                 options.mask_features,
                 conv,
                 _MASK_INITS[options.mask_init],
-                partial(Doubling, **types),
+                upsample,
             )
         if self.detector == 'keypoint_rcnn':
             self.keypoint_head = KeypointHead(
                 self.num_keypoints,
                 options.keypoint_features,
                 conv,
-                partial(nn.ConvTranspose, **types),
+                upsample,
             )
 
     def stats_collections(self, width: Width | str | None = None) -> tuple[str, ...]:
