@@ -1,5 +1,6 @@
 """From records to what is reported: accuracies, regret with intervals, costs."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from slimjax.compare.arms import ARMS, REFERENCE
 from slimjax.compare.harness import Comparison
 from slimjax.compare.metric import TOP1, metric_of
 from slimjax.compare.network import Network
+from slimjax.compare.protocol import PROTOCOLS
 from slimjax.compare.statistics import described, differences, upper_bounds
 from slimjax.train.report import jsonable, versions
 
@@ -43,6 +45,10 @@ def comparison_results(
         **verdicts(arms, metric, margin, images),
         'costs': {
             arm: costs_of(comparison, networks)
+            for arm, networks in comparison.arms.items()
+        },
+        'rates': {
+            arm: chosen_rates(comparison, networks)
             for arm, networks in comparison.arms.items()
         },
         'meanings': {arm: ARMS[arm].meaning for arm in arms},
@@ -242,6 +248,23 @@ def costs_of(comparison: Comparison, networks: Sequence[Network]) -> dict[str, f
         ]
         costs[name] = float(sum(values))
     return costs
+
+
+def chosen_rates(comparison: Comparison, networks: Sequence[Network]) -> dict[str, int]:
+    """Returns how often each trial counts, by the factor of the learning rate.
+
+    Args:
+        comparison: all of it trained.
+        networks: of an arm, at all seeds and folds.
+    """
+    chosen = Counter(
+        record['factor']
+        for network in networks
+        for records in comparison.records(network)
+        for record in records
+    )
+    factors = PROTOCOLS[comparison.protocol]
+    return {f'{factor:g}': chosen[factor] for factor in factors}
 
 
 def found(comparison: Comparison, name: str) -> list[str]:

@@ -48,6 +48,7 @@ def table_lines(results: Mapping[str, Any]) -> list[str]:
             ]
         ),
         *_reservations(arms),
+        *(_rate_lines(results['rates']) if results['protocol'] == 'tuned' else ()),
     ]
     against = {f'{arm} to {REFERENCE}': of for arm, of in results['regret'].items()}
     for arm, controls in results['control'].items():
@@ -86,6 +87,22 @@ def _reservations(arms) -> list[str]:
                     f'{", ".join(told)}.'
                 )
     return ['', *lines] if lines else []
+
+
+def _rate_lines(rates: Mapping[str, Mapping[str, int]]) -> list[str]:
+    factors = list(rates[REFERENCE])
+    return [
+        '',
+        "How often each multiple of the config's learning rate was the best on "
+        'validation data:',
+        '',
+        markdown(
+            [
+                ('arm', *factors),
+                *((arm, *map(str, of.values())) for arm, of in rates.items()),
+            ]
+        ),
+    ]
 
 
 def _gain_lines(results, widths: Sequence[str]) -> list[str]:

@@ -32,10 +32,14 @@ RIGHT = {
 
 @pytest.fixture(scope='module')
 def comparison(tmp_path_factory):
+    return finished(tmp_path_factory.mktemp('compare'), 'paper', 1.0)
+
+
+def finished(workdir, protocol, factor):
     """A finished comparison, whose records were written by hand."""
-    workdir = tmp_path_factory.mktemp('compare')
-    config = tiny_config()
-    comparison = plan(config, workdir, seeds=3, folds=FOLDS, arms=ARMS)
+    comparison = plan(
+        tiny_config(), workdir, seeds=3, folds=FOLDS, arms=ARMS, protocol=protocol
+    )
     for seed in range(3):
         for fold in range(FOLDS):
             for cell in comparison.cells(seed, fold):
@@ -44,11 +48,12 @@ def comparison(tmp_path_factory):
                 right = RIGHT[arm][seed] + fold
                 top1 = {'1.0': right / 100, '0.5': (right - 10) / 100}
                 own = {**jsonable(cell.network.config), 'folds': FOLDS, 'fold': fold}
+                own['learning_rate'] *= factor
                 record = {
                     'config': {**own, 'seed': seed},
-                    'factors': [1.0],
+                    'factors': list(cell.factors),
                     'widths': list(cell.network.widths),
-                    'factor': 1.0,
+                    'factor': factor,
                     'test_images': 100,
                     'test_top1': {name: top1[name] for name in cell.network.widths},
                     'macs': {name: MACS[name] for name in cell.network.widths},
@@ -111,6 +116,15 @@ def test_costs_are_those_of_all_networks_of_an_arm(results):
         'individual/1.0'
     ]
     assert results['costs']['individual']['seconds'] == pytest.approx(4)
+
+
+def test_tuned_tells_which_rates_were_chosen(tmp_path):
+    results = comparison_results(finished(tmp_path, 'tuned', 2.0), tiny_config())
+    # Two networks of three seeds and folds; of the distilled, one is the teacher.
+    assert results['rates']['individual'] == {'0.5': 0, '1': 0, '2': 18}
+    assert results['rates']['slimmable_sum'] == {'0.5': 0, '1': 0, '2': 9}
+    found = rows('\n'.join(table_lines(results)))
+    assert ['slimmable_sum', '0', '0', '9'] in found
 
 
 def test_tables_and_picture_show_every_arm(results, tmp_path):
