@@ -16,7 +16,7 @@ import sys
 from slimjax.allocator import keep_freed_memory
 from slimjax.command_line import Stop, command_parser, given_command, readable_mistakes
 from slimjax.commands import write_json
-from slimjax.compare.arms import ARMS
+from slimjax.compare.arms import ARMS, known_arms
 from slimjax.compare.harness import default_workdir, plan, train_all
 from slimjax.compare.plot import plot_regret
 from slimjax.compare.protocol import PROTOCOLS
@@ -64,16 +64,16 @@ def main() -> None:
             seeds=flags.seeds,
             folds=flags.folds,
             protocol=flags.protocol,
-            arms=list(ARMS) if flags.arms == 'all' else names,
+            arms=known_arms(config) if flags.arms == 'all' else names,
         )
         if not train_all(comparison, say=say, should_stop=Stop()):
             sys.exit('stopped and saved: the same command goes on')
         results = comparison_results(comparison, config, flags.margin)
+        say('\n'.join(['', *table_lines(results)]))
         if flags.json:
             write_json(flags.json, {'command': given_command(), **results})
         if flags.plot:
             plot_regret(results, flags.plot, flags.title)
-    say('\n'.join(['', *table_lines(results)]))
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 # What a C program, or numpy, would take.
@@ -50,6 +51,20 @@ def parse_json(text: str | bytes) -> Any:
         )
     except RecursionError:
         raise ValueError('nested too deeply') from None
+
+
+def tuples(value: Any) -> Any:
+    """Returns a value with tuples in place of lists, at every depth.
+
+    JSON knows lists alone; what names a compiled program has to be hashable.
+
+    Example:
+        >>> tuples({'buckets': [[64, 96], [96, 64]]})
+        {'buckets': ((64, 96), (96, 64))}
+    """
+    if isinstance(value, Mapping):
+        return {name: tuples(each) for name, each in value.items()}
+    return tuple(map(tuples, value)) if type(value) in (list, tuple) else value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -172,11 +172,9 @@ class TieReader:
             if isinstance(inner, ClosedJaxpr):
                 return self.run(inner.jaxpr, inner.consts, inputs)
             return self.run(inner, [], inputs)
-        if name == 'iota':
-            shape = equation.outvars[0].aval.shape
-            return [fixed_labels(shape, [params['dimension']])]
         if not any(inputs):
-            return [[] for _ in equation.outvars]
+            axes = _uneven_axes(equation, kind)
+            return [fixed_labels(atom.aval.shape, axes) for atom in equation.outvars]
         shapes = [atom.aval.shape for atom in equation.invars]
         if name == 'conv_general_dilated':
             return [self._convolution(equation, *inputs)]
@@ -299,6 +297,9 @@ class TieReader:
     def _only(self, labels: Labels, axes: set[int], count: int) -> np.ndarray:
         """The labels along one axis, all others being left where they are."""
         own = [each for each in labels if labelled(each) == axes]
+        # Of several, one can move, such as the channels beside pixels in a row.
+        own.sort(key=lambda each: not (each != FIXED).any())
+        self.fix(own[1:])
         for each in labels:
             if labelled(each) != axes and labelled(each) & axes:
                 self.fix([each])
@@ -339,3 +340,23 @@ class TieReader:
             given, places = np.full(1, FIXED), math.prod(out)
         self._products.append((places, read[0][None], given))
         return found
+
+
+def _uneven_axes(equation: JaxprEqn, kind: str | None) -> Sequence[int] | None:
+    """The axes along which a result may differ whose inputs are the same everywhere.
+
+    None for all: of what is not known, as a cumulative sum.
+    """
+    name, params = equation.primitive.name, equation.params
+    if name == 'pad':
+        return [axis for axis, at in enumerate(params['padding_config']) if any(at)]
+    if kind in ('elementwise', 'move', 'reduction') or name == 'dot_general':
+        return ()
+    if kind == 'window':
+        window = params['window_dimensions']
+        return [axis for axis, size in enumerate(window) if size > 1]
+    if name in ('concatenate', 'iota'):
+        return [params['dimension']]
+    if name == 'conv_general_dilated':
+        return params['dimension_numbers'].out_spec[2:]
+    return None

@@ -28,9 +28,14 @@ def network(name, form):
         'mobilenet_v1': {'widths': (0.15, 0.25)},
         'mobilenet_v2': {'widths': (0.25, 0.5), 'slim_tail': True},
         'mnasnet': {'widths': (0.25, 0.5), 'slim_tail': True},
+        # Whose tail is whole at every width, with statistics of its own.
+        'mobilenet_v2, whole tail': {
+            'widths': (0.25, 0.5),
+            'private_tail_stats': True,
+        },
     }
     model = slimjax.create_model(
-        name,
+        name.partition(',')[0],
         num_classes=5,
         norm='shared_affine',
         small_images=True,
@@ -75,6 +80,7 @@ NETWORKS = (
     ('mobilenet_v1', 'plain'),
     ('mobilenet_v2', 'plain'),
     ('mnasnet', 'plain'),
+    ('mobilenet_v2, whole tail', 'plain'),
     ('resnet14', 'products'),
     ('mobilenet_v1', 'products'),
 )

@@ -1,5 +1,8 @@
 """Sorted channels: the same function, the important ones in front."""
 
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,6 +124,47 @@ def test_what_a_channel_costs_the_loss_falls():
         changes = (losses[:channels] - losses[channels:]) / 2e-5
         assert np.unique(changes).size > channels / 2
         assert (np.diff(changes**2) <= 1e-9 * np.max(changes**2)).all()
+
+
+class Head(nn.Module):
+    """Maps, with whose channels and pixels something is done, before a flat head."""
+
+    between: Callable
+
+    @nn.compact
+    def __call__(self, images):
+        maps = nn.relu(nn.Conv(8, (3, 3), name='first')(images))
+        maps = self.between(self, maps)
+        return nn.Dense(5)(maps.reshape(len(maps), -1))
+
+
+def gated(module, maps):
+    return nn.sigmoid(nn.Conv(1, (1, 1), name='gate')(maps)) * maps
+
+
+def placed(module, maps):
+    place = nn.initializers.normal(1.0)
+    return module.param('place', place, (1, *maps.shape[1:3], 1)) + maps
+
+
+def half(module, maps):
+    return maps * jnp.concatenate([jnp.ones(4), jnp.zeros(4)])[None, None, None]
+
+
+def scattered(module, maps):
+    return maps * jnp.zeros(8).at[:4].set(1.0)[None, None, None]
+
+
+@pytest.mark.parametrize('between', [gated, placed, half, scattered])
+def test_own_networks_compute_what_they_did(between):
+    model, images = Head(between), jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
+    variables = model.init(jax.random.key(1), images)
+    after = slimjax.sort_channels(model, variables, image_shape=(8, 8, 3))
+    logits = model.apply(variables, images)
+    np.testing.assert_allclose(model.apply(after, images), logits, atol=1e-4)
+    first = [each['params']['first']['kernel'] for each in (variables, after)]
+    # Pixels stay where they are, and channels that are told apart.
+    assert (first[0] != first[1]).any() == (between is gated)
 
 
 def test_colours_and_classes_stay_where_they_are():

@@ -80,6 +80,16 @@ def base_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return base
 
 
+def known_arms(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the names of all arms that there are of a config.
+
+    Example:
+        >>> known_arms(ml_collections.ConfigDict({'detector': 'mask_rcnn'}))[-1]
+        'slimmable_sum'
+    """
+    return list(_OF_DETECTORS if config.detector else ARMS)
+
+
 def make_arms(
     config: ml_collections.ConfigDict, names: Sequence[str] = ()
 ) -> dict[str, list[Network]]:
@@ -106,15 +116,14 @@ def make_arms(
     if unknown:
         known = ', '.join(ARMS)
         raise ValueError(f'there is no arm {unknown[0]!r}; the arms are {known}')
-    usual = [name for name, arm in ARMS.items() if not arm.asked]
-    if config.detector:
-        usual = list(_OF_DETECTORS)
-        others = [name for name in names if name not in usual]
-        if others:
-            raise ValueError(
-                f'the arm {others[0]!r} is of classifiers; those of detectors are '
-                f'{", ".join(usual)}'
-            )
+    known = known_arms(config)
+    others = [name for name in names if name not in known]
+    if others:
+        raise ValueError(
+            f'the arm {others[0]!r} is of classifiers; those of detectors are '
+            f'{", ".join(known)}'
+        )
+    usual = [name for name in known if not ARMS[name].asked]
     wanted = {REFERENCE, *(names or usual)}
     # What an arm is fairly compared with comes with it.
     controls = {control for name in wanted for control in ARMS[name].controls}
@@ -159,7 +168,10 @@ def _taught(config, arm: str) -> list[Network]:
 
 def _slimmable(reduce: str):
     def networks(config, arm: str) -> list[Network]:
-        return [together(config, arm, sandwich=0, distill=False, reduce=reduce)]
+        fields = {'sandwich': 0, 'distill': False, 'reduce': reduce}
+        if not config.detector and build_model(config).norm != 'private':
+            fields['norm'] = 'private'  # As published, of a US-Net's recipe too.
+        return [together(config, arm, **fields)]
 
     return networks
 
@@ -173,6 +185,7 @@ def _universal(distill: bool):
                 sandwich=config.sandwich or _SANDWICH,
                 norm='shared_affine',
                 distill=distill,
+                reduce='sum',
                 loss_weights=(),
                 **_own_tail_statistics(config),
             )

@@ -77,9 +77,9 @@ class Cell:
         own = ml_collections.ConfigDict(self._config)
         own.learning_rate *= factor
         if self._teacher is not None:
-            own.teacher = str(self._teacher.best())
+            own.teacher = str(self._teacher.best().resolve())
         if self._start is not None:
-            own.init_from = str(self._start.best())
+            own.init_from = str(self._start.best().resolve())
         if self._supernet is not None:
             own.channels = self._tables.read_text()
         return own
@@ -141,6 +141,22 @@ class Cell:
             )
         return record
 
+    def check(self) -> None:
+        """Checks that the cell can run, and that a finished one has the same images.
+
+        Raises:
+            ValueError: a config that cannot run, or a record of other images.
+        """
+        run, record = self.run(), self.record()
+        if self._start is None:
+            run.check_from_scratch()
+        known = record and record.get('data')  # Earlier ones do not tell.
+        if known and known != run.fingerprint:
+            raise ValueError(
+                f'{self.folder} was trained on other images than those of '
+                f'config.data_dir={run.config.data_dir!r}: take another --workdir'
+            )
+
     def train(self, should_stop: Callable[[], bool]) -> Record | None:
         """Trains every trial, tests the one that is best on validation data.
 
@@ -192,6 +208,7 @@ class Cell:
             'seconds': _seconds(self.trial(best)) + _seconds(self.folder),
             'git_commit': git_commit(),
             'machine': device_name(),
+            'data': run.fingerprint,
         }
         write_json(self.folder / 'record.json', record)
         return record
@@ -233,7 +250,7 @@ class Cell:
             if known != budgets:
                 raise ValueError(
                     f'{self._tables} is for the multiply-adds {known}, and {budgets} '
-                    'are wanted: take another --workdir'
+                    f'are wanted: remove {self.folder}, or take another --workdir'
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)

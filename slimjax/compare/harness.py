@@ -177,7 +177,7 @@ def plan_arms(
             for cell in comparison.cells(seed, fold):
                 cell.record()  # Refused if it is of another comparison.
     for cell in comparison.cells(0, 0):
-        cell.run()  # Refused if it cannot run.
+        cell.check()
     return comparison
 
 

@@ -40,8 +40,9 @@ class Network:
     @property
     def sources(self) -> list['Network']:
         """Those that must be trained before, and at the end this one."""
-        supernet = self.tables and self.tables.supernet
-        needed = (each for each in (self.teacher, self.start, supernet) if each)
+        # Among whose networks tables are drawn, needs no training.
+        searched = self.tables and self.tables.drawn is None and self.tables.supernet
+        needed = (each for each in (self.teacher, self.start, searched) if each)
         return [*(one for each in needed for one in each.sources), self]
 
 

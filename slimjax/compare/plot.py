@@ -21,6 +21,7 @@ def plot_regret(
 
     Raises:
         ImportError: matplotlib is not installed.
+        ValueError: nothing is compared with the individual networks.
 
     Example:
         >>> import tempfile
@@ -30,6 +31,8 @@ def plot_regret(
         ...     plot_regret({'regret': regret, 'margin': 0.3}, path)
     """
     regret = results['regret']
+    if not regret:
+        raise ValueError(f'{path}: there is no arm whose regret could be drawn')
     widths = list(next(iter(regret.values())))
     step = 1 / (len(widths) + 1)
     figure = new_figure((7, 0.8 + 0.62 * len(regret)), dpi=110)

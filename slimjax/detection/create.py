@@ -9,6 +9,7 @@ from jax import Array
 
 from slimjax.detection.model import SlimmableRCNN
 from slimjax.detection.settings import Detector, settings
+from slimjax.json_file import tuples
 from slimjax.variables import check_shapes
 from slimjax.width import widest_first
 
@@ -40,9 +41,9 @@ def create_model(
         >>> model.widths, model.settings.detections
         ((0.5, 1.0), 5)
     """
-    own = {name: fields[name] for name in _MODEL_FIELDS if name in fields}
     # A model is a static argument of compiled functions, so its fields are hashable.
-    own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
+    fields = tuples(fields)
+    own = {name: fields[name] for name in _MODEL_FIELDS if name in fields}
     others = {name: each for name, each in fields.items() if name not in own}
     options = settings(preset, detector, **others)
     model = SlimmableRCNN(detector, options, **own)

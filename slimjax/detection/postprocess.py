@@ -141,7 +141,10 @@ def _largest(logits, lengths):
             _cubic_weights(each, lengths[axis], size, logits.dtype)
             for axis, each in enumerate((x, y))
         )
-        large = jnp.einsum('rh,hwk,cw->krc', rows, logits, columns)
+        # Rounded to bfloat16, as by a TPU, the largest is found a pixel or two beside.
+        large = jnp.einsum(
+            'rh,hwk,cw->krc', rows, logits, columns, precision=lax.Precision.HIGHEST
+        )
         inside = (y < lengths[1])[:, None] & (x < lengths[0])[None]
         large = jnp.where(inside[None], large, -jnp.inf).reshape(keypoints, -1)
         best_here = large.argmax(-1).astype(jnp.int32)

@@ -258,6 +258,12 @@ class Settings:
             raise ValueError(
                 f'anchor_sizes={self.anchor_sizes}: 5 are needed, one a level P2 to P6'
             )
+        if self.rpn_samples < 2 or self.roi_samples * self.roi_positive_share < 1:
+            raise ValueError(
+                f'rpn_samples={self.rpn_samples}, roi_samples={self.roi_samples}, '
+                f'roi_positive_share={self.roi_positive_share}: of an image, at least '
+                'one anchor and one proposal has to be positive'
+            )
         if self.rpn_negative > self.rpn_positive:
             raise ValueError(
                 f'rpn_negative={self.rpn_negative}, rpn_positive={self.rpn_positive}: '

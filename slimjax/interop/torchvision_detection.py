@@ -97,6 +97,11 @@ def _new_name(key: str) -> str:
 
 
 def _entries(model: SlimmableRCNN, variables) -> list[Entry]:
+    if model.settings.norm == 'group':
+        raise ValueError(
+            "norm='group': torchvision's detectors have BatchNorms; allowed are "
+            "'frozen' and 'batch'"
+        )
     backbone = {
         name: tree['backbone'] for name, tree in variables.items() if 'backbone' in tree
     }

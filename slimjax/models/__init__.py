@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from slimjax.json_file import tuples
 from slimjax.models.common import SlimmableClassifier
 from slimjax.models.mnasnet import MNasNet
 from slimjax.models.mobilenet_v1 import MobileNetV1
@@ -73,7 +74,7 @@ def create_model(name: str, **fields) -> SlimmableClassifier:
             + ', '.join(known)
         )
     # A model is a static argument of compiled functions, so its fields are hashable.
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    fields = tuples(fields)
     if 'widths' in fields:
         own = MODELS[name]().widths
         fields['widths'] = tuple(_named(name, w, own) for w in fields['widths'])

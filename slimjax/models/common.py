@@ -107,7 +107,7 @@ class ConvNorm(nn.Module):
             name='conv',
             **changed,
         )
-        active = maps.active if depthwise else self._switched_on()
+        active = maps.active if depthwise else self._switched_on(conv, maps, width)
         values = self._convolved(conv, maps, width, active)
         counts = maps.counts
         if not depthwise:
@@ -126,11 +126,13 @@ class ConvNorm(nn.Module):
             values = self.activation(values)
         return Maps(values, counts, active=active)
 
-    def _switched_on(self) -> Count | None:
-        """How many outputs the pass asks for."""
+    def _switched_on(self, conv: SlimConv, maps: Maps, width: Width) -> Count | None:
+        """How many outputs a masked pass asks for; all, of a layer that it leaves."""
         if self.has_variable(CHANNELS, 'conv'):
             return self.get_variable(CHANNELS, 'conv')
-        return None
+        if maps.active is None:
+            return None
+        return conv.output_channels(width)
 
     def _convolved(
         self, conv: SlimConv, maps: Maps, width: Width, active: Count | None

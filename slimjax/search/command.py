@@ -46,6 +46,7 @@ def search_workdir(
     if output.exists():
         raise ValueError(f'{output} exists: remove it, or choose another --output')
     check_output('--output', output)
+    parse_targets(targets, settings.cost, 1.0)  # Refused before anything is measured.
     search = Search(workdir, settings, changes, say)
     limits = parse_targets(targets, settings.cost, search.unit)
     say(search.line())

@@ -1,6 +1,7 @@
 """Evolutionary search: networks of a given cost, mutated and crossed, the best kept."""
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,8 +24,8 @@ GENERATIONS = 20
 _PARENTS = 0.25
 _FEWEST = round(1 / _PARENTS)
 _MUTATION = 0.1
-# A network uses at least this part of what it may cost.
-_USED = 0.95
+# A network uses at least this part of what it may cost; where chunks are coarse, less.
+_USED = (0.95, 0.8, 0.5)
 
 
 def evolve(
@@ -75,13 +76,18 @@ def evolve(
     check_reachable(space, limit, cost)
     if population < _FEWEST:
         raise ValueError(f'population={population}; {_FEWEST} or more are needed')
-    low = _USED * limit
+
+    def rank(found):
+        value = getattr(found, criterion)
+        return math.isnan(value), value  # What is no number is the worst.
+
+    low = _least_cost(space, cost, limit)
     rng = np.random.default_rng(seed)
     known: dict[tuple[int, ...], Found] = {}
     children = np.stack([draw(space, rng, cost, low, limit) for _ in range(population)])
     for generation in range(generations):
         if generation:
-            ranked = sorted(known.values(), key=lambda each: getattr(each, criterion))
+            ranked = sorted(known.values(), key=rank)
             parents = [each.counts for each in ranked[: int(_PARENTS * population)]]
             makers = itertools.islice(itertools.cycle((_mutated, _crossed)), population)
             children = np.stack(
@@ -90,7 +96,17 @@ def evolve(
         scores = evaluate(children)
         for counts, loss, error in zip(children, *scores, strict=True):
             known[tuple(counts)] = Found(counts, float(loss), float(error))
-        yield min(known.values(), key=lambda each: getattr(each, criterion))
+        yield min(known.values(), key=rank)
+
+
+def _least_cost(space: SearchSpace, cost: Cost, limit: float) -> float:
+    for used in _USED:
+        try:
+            draw(space, np.random.default_rng(0), cost, used * limit, limit)
+        except ValueError:
+            continue
+        return used * limit
+    return 0.0
 
 
 def _child(space, rng, parents, make, cost, low, limit) -> np.ndarray:

@@ -51,7 +51,8 @@ def slim(
         per_saved: judge by the rise of the criterion for each unit of cost saved.
 
     Raises:
-        ValueError: another criterion, or no network costs so little.
+        ValueError: another criterion, no network costs so little, or the whole one
+            has no finite loss.
 
     Example:
         >>> import slimjax
@@ -71,6 +72,11 @@ def slim(
     whole = space.whole[None]
     scores = evaluate(whole)
     found = best_of(whole, scores, scores.loss, space.macs(whole))
+    if not np.isfinite(found.loss):
+        raise ValueError(
+            f'the network with all channels has a loss of {found.loss}: nothing in it '
+            'can be told apart'
+        )
     yield found
     while cost(found.counts) > smallest:
         candidates = space.fewer(found.counts)

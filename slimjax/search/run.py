@@ -11,10 +11,18 @@ from slimjax.data.augment import normalize
 from slimjax.data.sources import sample
 from slimjax.search.evaluator import Evaluator
 from slimjax.search.evolution import evolve
-from slimjax.search.greedy import Cost, Found, check_reachable, slim, within
+from slimjax.search.greedy import (
+    Cost,
+    Found,
+    check_criterion,
+    check_reachable,
+    slim,
+    within,
+)
 from slimjax.search.latency import Latency
 from slimjax.search.remembered import Remembered, digest
 from slimjax.search.space import search_space
+from slimjax.search.targets import UNITS
 from slimjax.train.trained import open_classifier, stored_config
 from slimjax.variables import split_variables
 from slimjax.width import order, widest, width_name
@@ -36,6 +44,13 @@ class Settings:
         per_saved: greedy: judge by the rise of the criterion for each unit saved.
         images: of the search split, at most.
         seed: chooses the images, if there are more, and decides in an evolution.
+
+    Raises:
+        ValueError: another cost, method or criterion, or no images.
+
+    Example:
+        >>> Settings('latency', images=1024).method
+        'greedy'
     """
 
     cost: str = 'macs'
@@ -44,6 +59,19 @@ class Settings:
     per_saved: bool = False
     images: int = 10_000
     seed: int = 0
+
+    def __post_init__(self):
+        for name, allowed in (('cost', tuple(UNITS)), ('method', METHODS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f'{name}={value!r}; allowed: {", ".join(allowed)}')
+        check_criterion(self.criterion)
+        if self.images < 1:
+            raise ValueError(f'images={self.images}: at least 1 is needed')
+        if self.per_saved and self.method != 'greedy':
+            raise ValueError(
+                f"per_saved goes with method='greedy', not {self.method!r}"
+            )
 
 
 class Search:
@@ -97,7 +125,8 @@ class Search:
                 images, config.mean, config.std, model.dtype
             ),
         )
-        computed = (str(model.dtype), model.conv_form, config.mean, config.std)
+        fields = sorted(config.model_fields.items())
+        computed = (str(model.dtype), model.conv_form, fields, config.mean, config.std)
         name = f'{digest(params, self.space, batches, computed)}.jsonl'
         self.evaluate = Remembered(
             self.evaluator, pathlib.Path(workdir, 'search', name)
@@ -231,10 +260,12 @@ def _batches(run, source) -> dict[str, np.ndarray]:
         read = list(reader)
     finally:
         reader.close()
-    whole = [batch for batch in read if batch['mask'].all()]
-    if not whole:
-        kept = read[0]['mask'] > 0
-        whole = [{name: values[kept] for name, values in read[0].items()}]
-    return {
-        name: np.stack([batch[name] for batch in whole]) for name in ('image', 'label')
-    }
+    kept = [batch['mask'] > 0 for batch in read]
+    count = sum(int(each.sum()) for each in kept)
+    size = min(count, run.config.eval_batch_size)
+    found = {}
+    for name in ('image', 'label'):
+        whole = [batch[name][own] for batch, own in zip(read, kept, strict=True)]
+        values = np.concatenate(whole)[: count - count % size]
+        found[name] = values.reshape(-1, size, *values.shape[1:])
+    return found

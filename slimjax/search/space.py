@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from slimjax.layers import SlimConv, SlimDense
 from slimjax.models.slim_layers import layers_and_shapes
+from slimjax.search.masked_layers import check_masked, noting_masked
 from slimjax.search.variables import Variable, find_variables
 from slimjax.tie_labels import FIXED
 from slimjax.ties import channel_ties
@@ -141,7 +142,9 @@ def search_space(
         True
     """
     _check_range(model)
-    layers, variables = layers_and_shapes(model, image_shape)
+    with noting_masked() as masked:
+        layers, variables = layers_and_shapes(model, image_shape)
+    check_masked(layers, masked)
     end = widest(model.widths)
     shapes = flatten_dict(variables['params'])
     layers = _named_by_tables(model, layers, end, image_shape, shapes)
@@ -199,9 +202,10 @@ def _check_range(model: nn.Module) -> None:
             f'widths={names}: a search needs two width multipliers or more, between '
             'whose ends the network was trained'
         )
-    if model.norm != 'shared_affine':
+    norm = getattr(model, 'norm', None)
+    if norm != 'shared_affine':
         raise ValueError(
-            f'norm={model.norm!r}: a search runs networks that have no scale and bias '
+            f'norm={norm!r}: a search runs networks that have no scale and bias '
             "of their own; allowed is 'shared_affine'"
         )
 

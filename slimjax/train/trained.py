@@ -12,6 +12,7 @@ from slimjax.config import complete
 from slimjax.config_file import change
 from slimjax.detection.backbone import PyramidBackbone, backbone_of
 from slimjax.detection.run import first_bucket
+from slimjax.json_file import tuples
 from slimjax.models import SlimmableClassifier, create_model
 from slimjax.train.checkpoint import load_variables
 from slimjax.train.network import build_model
@@ -262,10 +263,4 @@ def stored_config(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
         >>> stored_config({'model': 'resnet14', 'widths': [0.5, 1.0]}).widths
         (0.5, 1.0)
     """
-
-    def tuples(value):
-        if isinstance(value, Mapping):
-            return {name: tuples(each) for name, each in value.items()}
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
     return complete(tuples(plain))

@@ -1,8 +1,9 @@
 """What each arm trains, and what that costs."""
 
 import pytest
+from ml_collections import ConfigDict
 
-from slimjax.compare.arms import ARMS, make_arms
+from slimjax.compare.arms import ARMS, known_arms, make_arms
 from slimjax.compare.cost import forward_macs, training_macs
 from slimjax.compare.network import stretched
 from slimjax.config import complete
@@ -55,6 +56,26 @@ def test_what_differs_between_arms_is_what_their_names_say(arms):
     assert differs('universal') == {'sandwich', 'norm'}
     assert differs('universal_distilled') == {'sandwich', 'norm', 'distill'}
     assert differs('random') == differs('autoslim') == {'widths'}
+
+
+def test_of_a_recipe_of_any_width_the_published_arm_has_norms_of_its_own():
+    config = tiny_config(norm='shared_affine', sandwich=2, reduce='mean')
+    arms = make_arms(config, ['slimmable_sum', 'universal'])
+    own, shared = (arms[name][0].config for name in ('slimmable_sum', 'universal'))
+    assert (own.norm, own.sandwich, own.reduce) == ('private', 0, 'sum')
+    assert (shared.norm, shared.sandwich, shared.reduce) == ('shared_affine', 2, 'sum')
+
+
+def test_drawn_tables_train_no_supernet(arms):
+    assert [each.key for each in arms['random'][0].sources] == ['random/0']
+    found = [each.key for each in arms['autoslim'][-1].sources]
+    assert found == ['autoslim/supernet', 'autoslim/all']
+
+
+def test_all_arms_of_a_detector_are_those_that_it_has():
+    assert known_arms(ConfigDict({'detector': 'mask_rcnn'})) == [
+        *('individual', 'individual_twice', 'individual_compute', 'slimmable_sum')
+    ]
 
 
 def test_universal_networks_with_a_shared_tail_have_its_statistics_for_themselves():

@@ -118,6 +118,23 @@ def test_costs_are_those_of_all_networks_of_an_arm(results):
     assert results['costs']['individual']['seconds'] == pytest.approx(4)
 
 
+def test_there_is_no_picture_of_individual_networks_alone(results, tmp_path):
+    with pytest.raises(ValueError, match='there is no arm whose regret could be'):
+        plot_regret({**results, 'regret': {}}, tmp_path / 'regret.png')
+
+
+def test_a_cell_of_other_images_is_refused(comparison, monkeypatch):
+    cell = next(comparison.cells(0, 0))
+    record = cell.record()
+    monkeypatch.setattr(cell, 'record', lambda: record)
+    cell.check()
+    record['data'] = cell.run().fingerprint
+    cell.check()
+    record['data'] = 'other images'
+    with pytest.raises(ValueError, match='other images than those of config.data_dir'):
+        cell.check()
+
+
 def test_tuned_tells_which_rates_were_chosen(tmp_path):
     results = comparison_results(finished(tmp_path, 'tuned', 2.0), tiny_config())
     # Two networks of three seeds and folds; of the distilled, one is the teacher.

@@ -1,8 +1,10 @@
 """Presets and what is refused before anything is compiled."""
 
+import numpy as np
 import pytest
 
 from slimjax.detection import DETECTORS, PRESETS, create_model, settings
+from slimjax.interop import load_torchvision_detection
 
 
 def test_presets_differ_where_the_published_codes_do():
@@ -52,6 +54,8 @@ def test_every_preset_makes_every_detector(preset, detector):
         ({'norm': 'batch'}, "frozen_stages=1 with norm='batch', .*: allowed is 0"),
         ({'roi_samples': 0}, 'roi_samples=0; allowed are whole numbers from 1 on'),
         ({'detections': 1.5}, 'detections=1.5; allowed are whole numbers from 1 on'),
+        ({'roi_samples': 3}, 'roi_samples=3, .*: of an image, at least one anchor and'),
+        ({'rpn_samples': 1}, 'rpn_samples=1, roi_samples=512'),
         ({'roi_positive_share': 2}, 'roi_positive_share=2; allowed is 0 to 1'),
         ({'score_threshold': float('nan')}, 'score_threshold=nan; allowed is 0 to 1'),
         ({'image_std': (0, 1, 1)}, r'image_std=\(0, 1, 1\); allowed are numbers above'),
@@ -68,3 +72,16 @@ def test_what_is_not_allowed_is_named(fields, message):
     fields = {'detector': 'mask_rcnn', 'preset': 'torchvision', **fields}
     with pytest.raises(ValueError, match=message):
         create_model(**fields)
+
+
+def test_lists_in_settings_leave_a_model_that_compiled_functions_take():
+    fields = {'buckets': [[64, 96]], 'widths': [0.5, 1.0], 'mask_features': [8]}
+    model = create_model('mask_rcnn', 'tiny', **fields)
+    assert hash(model) == hash(create_model('mask_rcnn', 'tiny', **fields))
+    assert model.settings.buckets == ((64, 96),)
+
+
+def test_torchvision_has_no_detector_with_group_norm():
+    model = create_model('mask_rcnn', 'tiny', norm='group', widths=(1.0,))
+    with pytest.raises(ValueError, match="norm='group': torchvision's detectors have"):
+        load_torchvision_detection({'backbone': np.ones(1)}, model)

@@ -42,7 +42,7 @@ def test_the_whole_network_takes_what_was_measured_and_is_timed_once(
     first = Latency(model, variables, space, SHAPE, path, said.append)
     assert len(said) == 1
     (times,) = json.loads(path.read_text()).values()
-    assert first(space.whole) == pytest.approx(times['the whole network'])
+    assert first(space.whole) == pytest.approx(times['the whole network, 8x8x3'])
     counts = space.random(np.random.default_rng(0), 20)
     assert (first(counts) > 0).all()
 

@@ -7,7 +7,7 @@ import pytest
 
 from slimjax.data.sources import load_source
 from slimjax.insight.cost import width_costs
-from slimjax.search import latency, run
+from slimjax.search import command, latency, run
 from slimjax.search.command import search_workdir
 from slimjax.search.evaluator import Scores
 from slimjax.search.run import Search, Settings
@@ -134,12 +134,17 @@ def test_all_candidates_are_scored_by_one_program_each_by_itself(supernet):
     assert evaluator.temporary_bytes > 0
 
 
-def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path):
+def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path, monkeypatch):
     output = tmp_path / 'channels.json'
     with pytest.raises(ValueError, match='below the smallest network'):
         search_workdir(supernet, '0.001', output, Settings(), say=silent)
     with pytest.raises(ValueError, match='search_share=0.1'):
         Search(supernet, Settings(), ['--config.search_share=0.0'])
+    with monkeypatch.context() as patch:
+        # Nothing is read or measured for what is no target.
+        patch.setattr(command, 'Search', None)
+        with pytest.raises(ValueError, match="--latency=fast: 'fast' is no target"):
+            search_workdir(supernet, 'fast', output, Settings('latency'), say=silent)
     message = 'search_share=0.3: the network was trained with search_share=0.1, which'
     with pytest.raises(ValueError, match=message):
         Search(supernet, Settings(), ['--config.search_share=0.3'])
@@ -148,6 +153,49 @@ def test_mistakes_are_said_before_anything_is_compiled(supernet, tmp_path):
     with pytest.raises(ValueError, match=r"--output=.*no' is not there"):
         search_workdir(supernet, '0.5', tmp_path / 'no' / 'a.json', Settings())
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ('field', 'message'),
+    [
+        ({'cost': 'flops'}, "cost='flops'; allowed: macs, params, latency"),
+        ({'method': 'Greedy'}, "method='Greedy'; allowed: greedy, evolution"),
+        ({'criterion': 'top5'}, "criterion='top5'; allowed: loss, error"),
+        ({'images': 0}, 'images=0: at least 1'),
+        (
+            {'method': 'evolution', 'per_saved': True},
+            'per_saved goes with',
+        ),
+    ],
+)
+def test_settings_that_are_none_are_refused(field, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**field)
+
+
+def test_an_image_that_cannot_be_read_costs_no_other(supernet, monkeypatch):
+    changes = ['--config.eval_batch_size=48']
+    trained = Search(supernet, Settings(images=120), changes).trained.run
+    reader = trained.eval_reader
+
+    class Broken:
+        """The first image of each batch is broken."""
+
+        def __init__(self, source):
+            self._reader = reader(source)
+
+        def __iter__(self):
+            for batch in self._reader:
+                batch['mask'][0] = 0
+                yield batch
+
+        def close(self):
+            self._reader.close()
+
+    monkeypatch.setattr(trained, 'eval_reader', Broken, raising=False)
+    found = run._batches(trained, trained.source('search'))
+    # Of 120 images, in batches of 48, 48 and 24, 117 are left.
+    assert found['label'].shape == (2, 48)
 
 
 def test_few_images_are_refused_where_there_are_enough(supernet, monkeypatch):

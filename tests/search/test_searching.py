@@ -117,6 +117,35 @@ def test_a_generation_needs_a_parent():
         next(evolve(space(), judged(1, 1, 1), 200, space().macs, population=3))
 
 
+def test_what_is_no_number_is_never_the_best():
+    def evaluate(counts):
+        loss = np.where(np.arange(len(counts)) == 0, np.nan, 1.0)
+        return Scores(loss, loss)
+
+    found = evolve(space(), evaluate, 150, space().macs, population=8, generations=3)
+    assert [each.loss for each in found] == [1.0] * 3
+    with pytest.raises(ValueError, match='all channels has a loss of nan'):
+        next(slim(space(), evaluate, 150, space().macs))
+
+
+def test_an_evolution_takes_less_where_no_network_uses_most_of_the_target():
+    # Of one layer, in steps of 30 multiply-adds: none has 114 to 119.
+    eye = np.ones((1, 1))
+    coarse = SearchSpace(
+        (Variable((Segment(('a',), frozenset()),), 8, 2, 2),),
+        {'a': None},
+        Linear(np.zeros(1), eye),
+        (np.array([15]), Linear(np.ones(1), 0 * eye), Linear(np.zeros(1), eye)),
+        (Linear(np.zeros(1), eye),),
+    )
+
+    def evaluate(counts):
+        return Scores(-counts[:, 0].astype(float), counts[:, 0].astype(float))
+
+    *_, best = evolve(coarse, evaluate, 119, coarse.macs, population=4, generations=2)
+    assert best.counts.tolist() == [6]
+
+
 def test_evolution_finds_the_best_and_is_the_same_again():
     def run(seed):
         return [

@@ -1,14 +1,19 @@
 """What may be searched, and in what steps; its costs are held in test_masking.py."""
 
+import flax.linen as nn
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import slimjax
+from slimjax.layer_norm import SlimLayerNorm
+from slimjax.layers import SlimConv, SlimDense
+from slimjax.models.common import SlimmableClassifier
 from slimjax.search.draw import draw
 from slimjax.search.space import search_space
 from slimjax.search.targets import parse_targets
+from slimjax.width import truncate
 
 
 def space_of(name, shape=(32, 32, 3), **fields):
@@ -95,6 +100,34 @@ def test_networks_are_drawn_within_their_costs():
 def test_what_cannot_be_searched_is_said(fields, message):
     with pytest.raises(ValueError, match=message):
         space_of(**{'name': 'resnet14', **fields})
+
+
+class Own(SlimmableClassifier):
+    """A network of the user's own, one layer of which nothing can switch off."""
+
+    between: str = 'conv'
+
+    @nn.compact
+    def __call__(self, images, *, width=None, train=False):
+        maps, width = self.start(images, width)
+        stem = self.conv_norm(truncate, nn.relu)(8, 3, name='stem')
+        maps = stem(maps, width=width, train=train).values
+        if self.between == 'conv':
+            maps = SlimConv(16, 3, widths=self.widths, name='raw')(maps, width=width)
+        else:
+            maps = SlimLayerNorm(widths=self.widths, name='raw')(maps, width=width)
+        pooled = maps.mean((1, 2))
+        return SlimDense(self.num_classes, slim_output=False)(pooled, width=width)
+
+
+@pytest.mark.parametrize(
+    ('between', 'message'),
+    [('conv', 'raw: a search changes'), ('norm', 'raw: a search puts zeros')],
+)
+def test_layers_that_cannot_be_masked_are_refused(between, message):
+    model = Own(widths=(0.5, 1.0), norm='shared_affine', between=between)
+    with pytest.raises(ValueError, match=message):
+        search_space(model, (16, 16, 3))
 
 
 @given(st.integers(1, 10**15))
