@@ -86,12 +86,13 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
             flush right.
 
     Example:
-        >>> print(markdown([('width', 'gain'), ('0.5', '+1.11')]))
-        | width |  gain |
-        | ----- | ----: |
-        | 0.5   | +1.11 |
+        >>> print(markdown([('width', 'gain', 'n'), ('0.5', '+1.11', '5')]))
+        | width |  gain |  n |
+        | ----- | ----: | -: |
+        | 0.5   | +1.11 |  5 |
     """
-    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # Of a column of one letter, the rule would be no rule.
+    sizes = [max(2, *map(len, column)) for column in zip(*rows, strict=True)]
     rule = ['-' * sizes[0], *('-' * (size - 1) + ':' for size in sizes[1:])]
 
     def line(row):
