@@ -1,6 +1,6 @@
 """The figures of a detector: steps, inference, suppression and RoIAlign."""
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -257,13 +257,16 @@ def check_torchvision(config: Mapping[str, Any], against: str | None) -> None:
     """Raises what is wrong with a comparison before anything is compiled.
 
     Raises:
-        ImportError: torchvision is not installed.
+        ImportError: torchvision is not installed, or does not go with torch.
         ValueError: another detector than the one that is compared, or another backbone.
     """
     if against is None:
         return
-    if importlib.util.find_spec('torchvision') is None:
-        raise ImportError('--against=torch: torchvision is not installed here')
+    try:
+        importlib.import_module('torchvision')
+    except (ImportError, RuntimeError) as error:
+        # A torchvision of another torch fails as it registers its operators.
+        raise ImportError(f'--against=torch: no torchvision here: {error}') from error
     for name, allowed in (('detector', 'mask_rcnn'), ('model', 'resnet50')):
         if config[name] != allowed:
             raise ValueError(

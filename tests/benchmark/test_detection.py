@@ -1,5 +1,8 @@
 """The benchmark of a detector."""
 
+import sys
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -64,13 +67,18 @@ def test_suppression_and_alignment_are_timed_alone():
         ({'model': 'resnet14'}, '--model=resnet14: .*resnet50 alone'),
     ],
 )
-def test_torchvision_is_compared_as_it_is(monkeypatch, change, message):
+def test_torchvision_is_compared_as_it_is(monkeypatch, tmp_path, change, message):
     config = {'detector': 'mask_rcnn', 'model': 'resnet50'}
     check_torchvision({**config, **change}, None)
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    with pytest.raises(ImportError, match='torchvision is not installed'):
+    monkeypatch.setitem(sys.modules, 'torchvision', None)
+    with pytest.raises(ImportError, match='--against=torch: no torchvision here'):
         check_torchvision(config, 'torch')
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: True)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'torchvision.py').write_text('raise RuntimeError("no operator nms")')
+    monkeypatch.delitem(sys.modules, 'torchvision')
+    with pytest.raises(ImportError, match='no torchvision here: no operator nms'):
+        check_torchvision(config, 'torch')
+    monkeypatch.setitem(sys.modules, 'torchvision', types.ModuleType('torchvision'))
     check_torchvision(config, 'torch')
     with pytest.raises(ValueError, match=message):
         check_torchvision({**config, **change}, 'torch')
