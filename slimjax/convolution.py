@@ -26,6 +26,9 @@ FORMS = ('auto', 'plain', 'products')
 
 # From so many inputs of one output on, gathering them costs more than it saves.
 _LARGEST_PATCH = 32
+# The channels of XLA's gradient of a kernel are the examples: of so few, with so many
+# pixels, it takes up to 5 times as long as matrix products of the pixels, tap by tap.
+_FEW_EXAMPLES, _MANY_PIXELS = 2, 2**11
 # So many groups are convolved one by one; more would make a long program.
 _MOST_GROUPS = 8
 
@@ -143,9 +146,15 @@ def _at_most(count, limit: int) -> bool:
 
 def _patches(inputs, kernel, strides, padding, dilation):
     """What each output sees, `[batch, height, width, taps * in]`."""
-    images, taps = padded(inputs, padding), kernel.shape[:2]
+    views = _views(inputs, kernel.shape[:2], strides, padding, dilation)
+    return jnp.concatenate(views, -1)
+
+
+def _views(inputs, taps, strides, padding, dilation):
+    """What each output sees by each tap, `[batch, height, width, in]`."""
+    images = padded(inputs, padding)
     height, width = output_size(images, taps, strides, dilation)
-    parts = [
+    return [
         images[
             :,
             top : top + height * strides[0] : strides[0],
@@ -153,7 +162,6 @@ def _patches(inputs, kernel, strides, padding, dilation):
         ]
         for top, left in offsets(taps, dilation)
     ]
-    return jnp.concatenate(parts, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -180,17 +188,39 @@ def _backward(strides, padding, dilation, residuals, gradient):
         of_inputs.append((reach - before, size + before - spread))
         of_kernel.append((before, spread + reach - size - before))
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return (
-        _plain(gradient, flipped, (1, 1), of_inputs, dilation, spread=strides),
-        # Each input channel is an image, whose channels are the examples.
-        _plain(
-            inputs.transpose(3, 1, 2, 0),
-            gradient.transpose(1, 2, 0, 3),
-            dilation,
-            of_kernel,
-            strides,
-        ).transpose(1, 2, 0, 3),
-    )
+    new_inputs = _plain(gradient, flipped, (1, 1), of_inputs, dilation, spread=strides)
+    batch, height, width, _ = gradient.shape
+    if _at_most(batch, _FEW_EXAMPLES) and batch * height * width > _MANY_PIXELS:
+        taps = kernel.shape[:2]
+        return new_inputs, _by_taps(inputs, gradient, taps, strides, padding, dilation)
+    # Each input channel is an image, whose channels are the examples.
+    new_kernel = _plain(
+        inputs.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        dilation,
+        of_kernel,
+        strides,
+    ).transpose(1, 2, 0, 3)
+    return new_inputs, new_kernel
+
+
+def _by_taps(inputs, gradient, taps, strides, padding, dilation):
+    """The gradient of a kernel, a matrix product of all pixels for each tap."""
+    rows, images = gradient.reshape(-1, gradient.shape[-1]), padded(inputs, padding)
+    spans = [
+        (size - 1) * stride + 1
+        for size, stride in zip(gradient.shape[1:3], strides, strict=True)
+    ]
+    sizes = (images.shape[0], *spans, images.shape[-1])
+
+    def product(at):
+        seen = lax.dynamic_slice(images, (0, *at, 0), sizes)
+        seen = seen[:, :: strides[0], :: strides[1]]
+        return seen.reshape(len(rows), -1).T @ rows
+
+    # One after another, or the views of all taps are in memory at once.
+    parts = lax.map(product, jnp.array(offsets(taps, dilation)))
+    return parts.reshape(*taps, -1, gradient.shape[-1])
 
 
 _convolved.defvjp(_forward, _backward)

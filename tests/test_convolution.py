@@ -30,6 +30,11 @@ DENSE = [
     ((3, 3), (8, 9), (2, 1), ((0, 2), (1, 0)), (1, 2)),
     ((7, 7), (12, 12), (2, 2), ((3, 3), (3, 3)), (1, 1)),
 ]
+# Of so many pixels that the gradient of the kernel is computed tap by tap.
+LARGE = [
+    ((3, 3), (80, 70), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 2), (81, 70), (2, 1), ((0, 2), (1, 0)), (1, 2)),
+]
 # (inputs, outputs, groups): of so few inputs as to be gathered, of more, in groups.
 CHANNELS = [(2, 4, 1), (5, 4, 1), (12, 6, 3)]
 
@@ -38,7 +43,8 @@ CHANNELS = [(2, 4, 1), (5, 4, 1), (12, 6, 3)]
     ('channels', 'taps', 'size', 'strides', 'padding', 'dilation'),
     [((5, 5, 5), *case) for case in DEPTHWISE]
     + [((5, 4, 1), *case) for case in POINTWISE]
-    + [(channels, *case) for channels in CHANNELS for case in DENSE],
+    + [(channels, *case) for channels in CHANNELS for case in DENSE]
+    + [((5, 4, 1), *case) for case in LARGE],
 )
 def test_products_are_the_convolution_forward_and_backward(
     channels, taps, size, strides, padding, dilation
@@ -52,7 +58,12 @@ def test_products_are_the_convolution_forward_and_backward(
 
 @pytest.mark.parametrize(
     ('channels', 'taps', 'size', 'strides', 'padding', 'dilation'),
-    [((5, 5, 5), *DEPTHWISE[1]), ((5, 4, 1), *POINTWISE[1]), ((5, 4, 1), *DENSE[1])],
+    [
+        ((5, 5, 5), *DEPTHWISE[1]),
+        ((5, 4, 1), *POINTWISE[1]),
+        ((5, 4, 1), *DENSE[1]),
+        ((5, 4, 1), *LARGE[1]),
+    ],
 )
 def test_products_take_derivatives_of_derivatives(
     channels, taps, size, strides, padding, dilation

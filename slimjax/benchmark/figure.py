@@ -109,7 +109,7 @@ def markdown(every: Sequence[Results]) -> str:
         if 'ratio_to_torch' in results:
             rival = f'{results["ratio_to_torch"]:.2f}'
         setting = f'{results["batch"]} x {results["size"]} px, {results["dtype"]}'
-        less = results['ratio_memory_less_gradient']
+        less, speed = results['ratio_memory_less_gradient'], results['images_per_s']
         rows.append(
             (
                 f'{results["model"]}, {setting}',
@@ -118,7 +118,7 @@ def markdown(every: Sequence[Results]) -> str:
                 rival,
                 f'{results["ratio_memory"]:.3f} ({less:.3f})',
                 f'{results["ratio_compile"]:.2f}',
-                f'{results["images_per_s"]:,.1f}',
+                f'{speed:,.1f}' if speed >= 1 else f'{speed:.2g}',
             )
         )
     return table.markdown(rows)
