@@ -47,12 +47,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     )
     add('--images', type=int, default=10_000, help='at most (%(default)s)')
     add('--seed', type=int, default=0, help='(%(default)s)')
-    flags, changes = parser.parse_known_args()
-    if flags.images < 1:
-        parser.error(f'--images={flags.images}: at least 1 is needed')
-    if flags.per_saved and flags.method != 'greedy':
-        parser.error('--per_saved goes with --method=greedy')
-    return flags, changes
+    return parser.parse_known_args()
 
 
 def main() -> None:
@@ -60,15 +55,15 @@ def main() -> None:
     flags, changes = parse()
     use_compile_cache()
     cost = next(cost for cost in UNITS if getattr(flags, cost) is not None)
-    settings = Settings(
-        cost,
-        flags.method,
-        flags.criterion,
-        flags.per_saved,
-        flags.images,
-        flags.seed,
-    )
     with readable_mistakes():
+        settings = Settings(
+            cost,
+            flags.method,
+            flags.criterion,
+            flags.per_saved,
+            flags.images,
+            flags.seed,
+        )
         search_workdir(
             flags.workdir, getattr(flags, cost), flags.output, settings, changes=changes
         )

@@ -146,15 +146,9 @@ def _at_most(count, limit: int) -> bool:
 
 def _patches(inputs, kernel, strides, padding, dilation):
     """What each output sees, `[batch, height, width, taps * in]`."""
-    views = _views(inputs, kernel.shape[:2], strides, padding, dilation)
-    return jnp.concatenate(views, -1)
-
-
-def _views(inputs, taps, strides, padding, dilation):
-    """What each output sees by each tap, `[batch, height, width, in]`."""
-    images = padded(inputs, padding)
+    images, taps = padded(inputs, padding), kernel.shape[:2]
     height, width = output_size(images, taps, strides, dilation)
-    return [
+    parts = [
         images[
             :,
             top : top + height * strides[0] : strides[0],
@@ -162,6 +156,7 @@ def _views(inputs, taps, strides, padding, dilation):
         ]
         for top, left in offsets(taps, dilation)
     ]
+    return jnp.concatenate(parts, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

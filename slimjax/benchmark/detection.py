@@ -262,16 +262,16 @@ def check_torchvision(config: Mapping[str, Any], against: str | None) -> None:
     """
     if against is None:
         return
-    try:
-        importlib.import_module('torchvision')
-    except (ImportError, RuntimeError) as error:
-        # A torchvision of another torch fails as it registers its operators.
-        raise ImportError(f'--against=torch: no torchvision here: {error}') from error
     for name, allowed in (('detector', 'mask_rcnn'), ('model', 'resnet50')):
         if config[name] != allowed:
             raise ValueError(
                 f'--{name}={config[name]}: --against=torch has {allowed} alone'
             )
+    try:
+        importlib.import_module('torchvision')
+    except (ImportError, RuntimeError) as error:
+        # A torchvision of another torch fails as it registers its operators.
+        raise ImportError(f'--against=torch: no torchvision here: {error}') from error
 
 
 def _rivals(against, config, model) -> dict[str, Callable[[], None]]:

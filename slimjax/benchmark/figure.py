@@ -21,7 +21,7 @@ def lines(results: Results) -> list[str]:
         f'{results["model"]}, {results["batch"]} images a device of {results["size"]} '
         f'px, {results["dtype"]}, on {results["device"]}',
         f'step of all widths  {_between(results, "slimmable_step_ms")} ms, '
-        f'{results["images_per_s"]:,.1f} images/s',
+        f'{_rate(results["images_per_s"])} images/s',
         f'widths alone        {widths} ms',
         f'ratio to their sum  {_between(results, "ratio_to_sum", 3)}',
     ]
@@ -64,6 +64,11 @@ def lines(results: Results) -> list[str]:
     return found + _inference_lines(results)
 
 
+def _rate(value: float, digits: int = 1) -> str:
+    """Images a second; of less than one, two figures, as none would be left."""
+    return f'{value:,.{digits}f}' if value >= 1 else f'{value:.2g}'
+
+
 def _inference_lines(results: Results) -> list[str]:
     spread = results['spread']['inference_ratio']
     found = ['inference, ms a batch (and x a narrow network)']
@@ -71,7 +76,7 @@ def _inference_lines(results: Results) -> list[str]:
         each = ', '.join(
             f'{name.replace("_", " ")}: {value["ms"]:.2f} ({value["ratio"]:.2f} x, '
             f'95 %: {spread[width][name][0]:.2f} to {spread[width][name][1]:.2f}), '
-            f'{1000 * _images(name) / value["ms"]:,.0f} images/s'
+            f'{_rate(1000 * _images(name) / value["ms"], digits=0)} images/s'
             for name, value in batches.items()
         )
         found.append(
@@ -109,7 +114,7 @@ def markdown(every: Sequence[Results]) -> str:
         if 'ratio_to_torch' in results:
             rival = f'{results["ratio_to_torch"]:.2f}'
         setting = f'{results["batch"]} x {results["size"]} px, {results["dtype"]}'
-        less, speed = results['ratio_memory_less_gradient'], results['images_per_s']
+        less = results['ratio_memory_less_gradient']
         rows.append(
             (
                 f'{results["model"]}, {setting}',
@@ -118,7 +123,7 @@ def markdown(every: Sequence[Results]) -> str:
                 rival,
                 f'{results["ratio_memory"]:.3f} ({less:.3f})',
                 f'{results["ratio_compile"]:.2f}',
-                f'{speed:,.1f}' if speed >= 1 else f'{speed:.2g}',
+                _rate(results['images_per_s']),
             )
         )
     return table.markdown(rows)

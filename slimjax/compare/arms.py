@@ -169,7 +169,7 @@ def _taught(config, arm: str) -> list[Network]:
 def _slimmable(reduce: str):
     def networks(config, arm: str) -> list[Network]:
         fields = {'sandwich': 0, 'distill': False, 'reduce': reduce}
-        if not config.detector and build_model(config).norm != 'private':
+        if not config.detector and build_model(config).norm == 'shared_affine':
             fields['norm'] = 'private'  # As published, of a US-Net's recipe too.
         return [together(config, arm, **fields)]
 

@@ -1,7 +1,7 @@
 """From records to what is reported: accuracies, regret with intervals, costs."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -216,12 +216,7 @@ def _inference_macs(comparison: Comparison, networks, width: str) -> float:
     """Multiply-adds of an image: searched channels have a little less than allowed."""
     return float(
         np.mean(
-            [
-                record['macs'][width]
-                for network in networks
-                for records in comparison.records(network)
-                for record in records
-            ]
+            [record['macs'][width] for record in _all_records(comparison, networks)]
         )
     )
 
@@ -257,12 +252,7 @@ def chosen_rates(comparison: Comparison, networks: Sequence[Network]) -> dict[st
         comparison: all of it trained.
         networks: of an arm, at all seeds and folds.
     """
-    chosen = Counter(
-        record['factor']
-        for network in networks
-        for records in comparison.records(network)
-        for record in records
-    )
+    chosen = Counter(record['factor'] for record in _all_records(comparison, networks))
     factors = PROTOCOLS[comparison.protocol]
     return {f'{factor:g}': chosen[factor] for factor in factors}
 
@@ -270,13 +260,17 @@ def chosen_rates(comparison: Comparison, networks: Sequence[Network]) -> dict[st
 def found(comparison: Comparison, name: str) -> list[str]:
     """Returns what the records say under a name, such as `'machine'`, each once."""
     return sorted(
-        {
-            record[name]
-            for network in comparison.networks
-            for records in comparison.records(network)
-            for record in records
-        }
+        {record[name] for record in _all_records(comparison, comparison.networks)}
     )
+
+
+def _all_records(
+    comparison: Comparison, networks: Sequence[Network]
+) -> Iterator[Mapping[str, Any]]:
+    """The records of networks at all seeds and folds."""
+    for network in networks:
+        for records in comparison.records(network):
+            yield from records
 
 
 def tested_images(comparison: Comparison) -> int:

@@ -67,10 +67,10 @@ class Settings:
                 raise ValueError(f'{name}={value!r}; allowed: {", ".join(allowed)}')
         check_criterion(self.criterion)
         if self.images < 1:
-            raise ValueError(f'images={self.images}: at least 1 is needed')
+            raise ValueError(f'--images={self.images}: at least 1 is needed')
         if self.per_saved and self.method != 'greedy':
             raise ValueError(
-                f"per_saved goes with method='greedy', not {self.method!r}"
+                f"--per_saved goes with method='greedy', not {self.method!r}"
             )
 
 

@@ -66,6 +66,11 @@ def test_of_a_recipe_of_any_width_the_published_arm_has_norms_of_its_own():
     assert (shared.norm, shared.sandwich, shared.reduce) == ('shared_affine', 2, 'sum')
 
 
+def test_norms_that_are_shared_on_purpose_stay_so():
+    arms = make_arms(tiny_config(norm='shared'), ['slimmable_sum'])
+    assert arms['slimmable_sum'][0].config.norm == 'shared'
+
+
 def test_drawn_tables_train_no_supernet(arms):
     assert [each.key for each in arms['random'][0].sources] == ['random/0']
     found = [each.key for each in arms['autoslim'][-1].sources]
